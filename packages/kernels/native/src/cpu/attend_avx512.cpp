@@ -1,0 +1,222 @@
+// Per block of 32 tokens: logits in tiles of 16 dot products (tokens x query heads) that one tree of shuffles reduces
+// together; one vectorised softmax step a head; then V, 64 elements of it at a time, into accumulators in registers.
+// Every row of K and V is read from memory once and widened once for up to four query heads.
+#include <immintrin.h>
+
+#include "cpu/attend_kernels.h"
+#include "cpu/exp_avx512.h"
+#include "cpu/sum_lanes_avx512.h"
+
+namespace pkv::cpu {
+namespace {
+
+constexpr uint32_t kLanes = 16;
+constexpr uint32_t kTile = 16;           // dot products of one tile: accumulators that fit the 32 registers
+constexpr uint32_t kUnit = 2 * kLanes;   // elements that one load() yields
+constexpr uint32_t kVectors = kAttendBlockTokens / kLanes;
+constexpr uint32_t kLineBytes = 64;
+constexpr float kLowest = -3.40282347e38f;  // the least finite float
+
+// load() widens kUnit elements into two registers, `first` and `second` half of the kernel's order.
+struct F32 {
+  static constexpr uint32_t bytes = 4;
+  static inline void prefetch(const uint8_t* row, uint32_t element) {
+    _mm_prefetch(reinterpret_cast<const char*>(row + element * bytes), _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(row + element * bytes + kLineBytes), _MM_HINT_T1);
+  }
+  static inline void load(const uint8_t* row, uint32_t element, __m512& first, __m512& second) {
+    first = _mm512_loadu_ps(row + element * bytes);
+    second = _mm512_loadu_ps(row + element * bytes + kLineBytes);
+  }
+};
+struct Bf16 {
+  static constexpr uint32_t bytes = 2;
+  static inline void prefetch(const uint8_t* row, uint32_t element) {
+    _mm_prefetch(reinterpret_cast<const char*>(row + element * bytes), _MM_HINT_T1);
+  }
+  static inline void load(const uint8_t* row, uint32_t element, __m512& first, __m512& second) {
+    const __m512i pairs = _mm512_loadu_si512(row + element * bytes);
+    first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+    second = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+};
+struct F16 {
+  static constexpr uint32_t bytes = 2;
+  static inline void prefetch(const uint8_t* row, uint32_t element) {
+    _mm_prefetch(reinterpret_cast<const char*>(row + element * bytes), _MM_HINT_T1);
+  }
+  static inline void load(const uint8_t* row, uint32_t element, __m512& first, __m512& second) {
+    const auto* at = reinterpret_cast<const __m256i*>(row + element * bytes);
+    first = _mm512_cvtph_ps(_mm256_loadu_si256(at));
+    second = _mm512_cvtph_ps(_mm256_loadu_si256(at + 1));
+  }
+};
+
+// The logits of one block, [Heads][kAttendBlockTokens].
+template <class Format, uint32_t Heads>
+inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAttendBlockTokens]) {
+  constexpr uint32_t tile_tokens = Heads == 1 ? 16 : Heads == 2 ? 8 : 4;
+  const uint32_t d = block.head_dim;
+  for (uint32_t begin = 0; begin < block.tokens; begin += tile_tokens) {
+    __m512 sums[kTile];
+#pragma GCC unroll 16
+    for (uint32_t i = 0; i < kTile; i++) sums[i] = _mm512_setzero_ps();
+    for (uint32_t element = 0; element < d; element += kUnit) {
+      __m512 q_first[Heads], q_second[Heads];
+#pragma GCC unroll 4
+      for (uint32_t h = 0; h < Heads; h++) {
+        q_first[h] = _mm512_loadu_ps(block.q + h * d + element);
+        q_second[h] = _mm512_loadu_ps(block.q + h * d + element + kLanes);
+      }
+#pragma GCC unroll 16
+      for (uint32_t t = 0; t < tile_tokens; t++) {
+        __m512 first, second;
+        Format::prefetch(block.next[begin + t], element);
+        Format::load(block.records[begin + t], element, first, second);
+#pragma GCC unroll 4
+        for (uint32_t h = 0; h < Heads; h++) {
+          sums[h * tile_tokens + t] = _mm512_fmadd_ps(first, q_first[h], sums[h * tile_tokens + t]);
+          sums[h * tile_tokens + t] = _mm512_fmadd_ps(second, q_second[h], sums[h * tile_tokens + t]);
+        }
+      }
+    }
+    const __m512 tile = sum_lanes_avx512(sums);  // [Heads][tile_tokens]
+    if constexpr (tile_tokens == 16) {
+      _mm512_store_ps(logits[0] + begin, tile);
+    } else if constexpr (tile_tokens == 8) {
+      _mm256_store_ps(logits[0] + begin, _mm512_castps512_ps256(tile));
+      _mm256_store_ps(logits[1] + begin, _mm512_extractf32x8_ps(tile, 1));
+    } else {
+      _mm_store_ps(logits[0] + begin, _mm512_castps512_ps128(tile));
+      _mm_store_ps(logits[1] + begin, _mm512_extractf32x4_ps(tile, 1));
+      _mm_store_ps(logits[2] + begin, _mm512_extractf32x4_ps(tile, 2));
+      if constexpr (Heads == 4) _mm_store_ps(logits[3] + begin, _mm512_extractf32x4_ps(tile, 3));
+    }
+  }
+}
+
+inline __m512 keep_finite(__m512 logits, __mmask16 present, __mmask16& kept) {
+  const __m512 infinity = _mm512_castsi512_ps(_mm512_set1_epi32(0x7f800000));
+  kept = _mm512_mask_cmp_ps_mask(present, _mm512_abs_ps(logits), infinity, _CMP_LT_OQ);
+  return _mm512_mask_blend_ps(kept, _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(0xff800000u))), logits);
+}
+
+// Turns the logits of one head into weights and moves its maximum and sum on. Returns by how much the weighted sum of V
+// so far must be multiplied; clears `all_kept` when a logit was left out.
+inline __m512 weigh(float* logits, uint32_t tokens, float& maximum, float& sum, bool& all_kept) {
+  __m512 x[kVectors];
+  __m512 largest = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(0xff800000u)));
+#pragma GCC unroll 4
+  for (uint32_t i = 0; i < kVectors; i++) {
+    const uint32_t left = tokens < i * kLanes ? 0 : tokens - i * kLanes;
+    const __mmask16 present = left >= kLanes ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
+    __mmask16 kept;
+    x[i] = keep_finite(_mm512_load_ps(logits + i * kLanes), present, kept);
+    if (kept != present) all_kept = false;
+    largest = _mm512_max_ps(largest, x[i]);
+  }
+  const __m512 before = _mm512_set1_ps(maximum);
+  const float block_maximum = _mm512_reduce_max_ps(largest);
+  if (block_maximum > maximum) maximum = block_maximum;
+  // With nothing kept so far the maximum is -infinity; 0 in its place makes every weight exp(-infinity) = 0.
+  const __m512 reference = _mm512_set1_ps(maximum >= kLowest ? maximum : 0.0f);
+  __m512 total = _mm512_setzero_ps();
+#pragma GCC unroll 4
+  for (uint32_t i = 0; i < kVectors; i++) {
+    const __m512 weight = exp_avx512(_mm512_sub_ps(x[i], reference));
+    _mm512_store_ps(logits + i * kLanes, weight);
+    total = _mm512_add_ps(total, weight);
+  }
+  const __m512 rescale = exp_avx512(_mm512_sub_ps(before, reference));
+  sum = sum * _mm512_cvtss_f32(rescale) + _mm512_reduce_add_ps(total);
+  return rescale;
+}
+
+// output = output * rescale + sum over tokens of weight * V.
+template <class Format, uint32_t Heads>
+inline void add_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens], const __m512 (&rescale)[Heads]) {
+  const uint32_t d = block.head_dim;
+  for (uint32_t element = 0; element < d; element += 2 * kUnit) {
+    __m512 sums[Heads][4];
+#pragma GCC unroll 4
+    for (uint32_t h = 0; h < Heads; h++) {
+#pragma GCC unroll 4
+      for (uint32_t i = 0; i < 4; i++) {
+        sums[h][i] = _mm512_mul_ps(_mm512_loadu_ps(block.output + h * d + element + i * kLanes), rescale[h]);
+      }
+    }
+    for (uint32_t t = 0; t < block.tokens; t++) {
+      const uint8_t* value = block.records[t] + d * Format::bytes;
+      Format::prefetch(block.next[t] + d * Format::bytes, element);
+      Format::prefetch(block.next[t] + d * Format::bytes, element + kUnit);
+      __m512 v[4];
+      Format::load(value, element, v[0], v[1]);
+      Format::load(value, element + kUnit, v[2], v[3]);
+#pragma GCC unroll 4
+      for (uint32_t h = 0; h < Heads; h++) {
+        const __m512 weight = _mm512_set1_ps(weights[h][t]);
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < 4; i++) sums[h][i] = _mm512_fmadd_ps(weight, v[i], sums[h][i]);
+      }
+    }
+#pragma GCC unroll 4
+    for (uint32_t h = 0; h < Heads; h++) {
+#pragma GCC unroll 4
+      for (uint32_t i = 0; i < 4; i++) _mm512_storeu_ps(block.output + h * d + element + i * kLanes, sums[h][i]);
+    }
+  }
+}
+
+// The same for a block with left-out tokens: weights of 0 are skipped, because 0 * V is not 0 where V is not finite.
+template <class Format, uint32_t Heads>
+void add_kept_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens], const __m512 (&rescale)[Heads]) {
+  const uint32_t d = block.head_dim;
+  for (uint32_t h = 0; h < Heads; h++) {
+    for (uint32_t element = 0; element < d; element += kUnit) {
+      float* output = block.output + h * d + element;
+      __m512 first = _mm512_mul_ps(_mm512_loadu_ps(output), rescale[h]);
+      __m512 second = _mm512_mul_ps(_mm512_loadu_ps(output + kLanes), rescale[h]);
+      for (uint32_t t = 0; t < block.tokens; t++) {
+        if (weights[h][t] == 0) continue;
+        __m512 v_first, v_second;
+        Format::load(block.records[t] + d * Format::bytes, element, v_first, v_second);
+        first = _mm512_fmadd_ps(_mm512_set1_ps(weights[h][t]), v_first, first);
+        second = _mm512_fmadd_ps(_mm512_set1_ps(weights[h][t]), v_second, second);
+      }
+      _mm512_storeu_ps(output, first);
+      _mm512_storeu_ps(output + kLanes, second);
+    }
+  }
+}
+
+template <class Format, uint32_t Heads>
+void attend_heads(const AttendBlock& block) {
+  alignas(64) float weights[Heads][kAttendBlockTokens];
+  compute_logits<Format, Heads>(block, weights);
+  __m512 rescale[Heads];
+  bool all_kept = true;
+  for (uint32_t h = 0; h < Heads; h++) {
+    rescale[h] = weigh(weights[h], block.tokens, block.maximum[h], block.sum[h], all_kept);
+  }
+  if (all_kept) {
+    add_values<Format, Heads>(block, weights, rescale);
+  } else {
+    add_kept_values<Format, Heads>(block, weights, rescale);
+  }
+}
+
+template <class Format>
+void attend_block(const AttendBlock& block) {
+  switch (block.heads) {
+    case 1: return attend_heads<Format, 1>(block);
+    case 2: return attend_heads<Format, 2>(block);
+    case 3: return attend_heads<Format, 3>(block);
+    default: return attend_heads<Format, 4>(block);
+  }
+}
+
+}  // namespace
+
+const AttendKernels attend_avx512 = {attend_block<F32>, attend_block<Bf16>, attend_block<F16>, kUnit};
+
+}  // namespace pkv::cpu

@@ -1,0 +1,78 @@
+#include <cmath>
+#include <limits>
+
+#include "cpu/attend_kernels.h"
+#include "cpu/kv_convert.h"
+
+namespace pkv::cpu {
+namespace {
+
+constexpr uint32_t kLanes = 8;  // independent partial sums, so that a compiler may use vectors
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+struct F32 {
+  using Element = float;
+  static float widen(float x) { return x; }
+};
+struct Bf16 {
+  using Element = uint16_t;
+  static float widen(uint16_t x) { return bf16_to_f32(x); }
+};
+struct F16 {
+  using Element = uint16_t;
+  static float widen(uint16_t x) { return f16_to_f32(x); }
+};
+
+template <class Format>
+void widen_row(const uint8_t* from, uint32_t count, float* to) {
+  const auto* elements = reinterpret_cast<const typename Format::Element*>(from);
+  for (uint32_t i = 0; i < count; i++) to[i] = Format::widen(elements[i]);
+}
+
+float dot(const float* a, const float* b, uint32_t count) {
+  float lanes[kLanes] = {};
+  for (uint32_t i = 0; i < count; i += kLanes) {
+    for (uint32_t j = 0; j < kLanes; j++) lanes[j] += a[i + j] * b[i + j];
+  }
+  return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
+}
+
+template <class Format>
+void attend_block(const AttendBlock& block) {
+  const uint32_t d = block.head_dim;
+  float row[PKV_MAX_HEAD_DIM];
+  float weights[kAttendHeads][kAttendBlockTokens];
+  for (uint32_t t = 0; t < block.tokens; t++) {
+    widen_row<Format>(block.records[t], d, row);
+    for (uint32_t h = 0; h < block.heads; h++) weights[h][t] = dot(block.q + h * d, row, d);
+  }
+  for (uint32_t h = 0; h < block.heads; h++) {
+    float maximum = block.maximum[h];
+    for (uint32_t t = 0; t < block.tokens; t++) {
+      if (std::isfinite(weights[h][t]) && weights[h][t] > maximum) maximum = weights[h][t];
+    }
+    const float rescale = maximum == kNothing ? 1.0f : std::exp(block.maximum[h] - maximum);
+    float sum = 0;
+    for (uint32_t t = 0; t < block.tokens; t++) {
+      weights[h][t] = std::isfinite(weights[h][t]) ? std::exp(weights[h][t] - maximum) : 0.0f;
+      sum += weights[h][t];
+    }
+    for (uint32_t i = 0; i < d; i++) block.output[h * d + i] *= rescale;
+    block.sum[h] = block.sum[h] * rescale + sum;
+    block.maximum[h] = maximum;
+  }
+  for (uint32_t t = 0; t < block.tokens; t++) {
+    widen_row<Format>(block.records[t] + d * sizeof(typename Format::Element), d, row);
+    for (uint32_t h = 0; h < block.heads; h++) {
+      const float weight = weights[h][t];
+      if (weight == 0) continue;  // 0 * V would not be 0 where V is not finite
+      for (uint32_t i = 0; i < d; i++) block.output[h * d + i] += weight * row[i];
+    }
+  }
+}
+
+}  // namespace
+
+const AttendKernels attend_portable = {attend_block<F32>, attend_block<Bf16>, attend_block<F16>, 0};
+
+}  // namespace pkv::cpu

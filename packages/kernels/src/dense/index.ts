@@ -1,0 +1,11 @@
+export { argmax } from "./argmax.js";
+export type { KvSpan } from "./attend-causal.js";
+export { attendCausal } from "./attend-causal.js";
+export { embed } from "./embed.js";
+export { linear } from "./linear.js";
+export type { Elements, Matrix } from "./matrix.js";
+export { rmsnorm } from "./rmsnorm.js";
+export { rope } from "./rope.js";
+export type { RopeScaling } from "./rope-frequencies.js";
+export { ropeFrequencies } from "./rope-frequencies.js";
+export { swiglu } from "./swiglu.js";
