@@ -1,0 +1,111 @@
+import { createContext } from "@pariskv/kernels";
+import { DisposedError, InvalidArgumentError, OutOfMemoryError } from "@pariskv/quantizer";
+import { describe, expect, it } from "vitest";
+import { PagePool, type PagePoolOptions, pageRecordBytes, pageSummaryBytes } from "../src/index.js";
+import { GEOMETRY } from "./support/test-memory.js";
+import { trackAllocations } from "./support/track-allocations.js";
+
+function createPool(options: Partial<PagePoolOptions> = {}) {
+  const context = createContext({ device: "reference" });
+  const allocations = trackAllocations(context);
+  const pool = new PagePool({
+    context,
+    geometry: GEOMETRY,
+    capacityPages: 5,
+    slabPages: 2,
+    summaryKind: "device",
+    recordKind: "mapped",
+    ...options,
+  });
+  return { context, allocations, pool };
+}
+
+describe("PagePool", () => {
+  it("counts references and frees a page with its last one", () => {
+    const { pool } = createPool();
+    const page = pool.allocate();
+    pool.retain(page);
+    expect(pool.references(page)).toBe(2);
+    pool.release(page);
+    expect([pool.references(page), pool.usedPages]).toEqual([1, 1]);
+    pool.release(page);
+    expect([pool.references(page), pool.usedPages, pool.availablePages]).toEqual([0, 0, 5]);
+    expect(pool.allocate()).toBe(page);
+  });
+
+  it("gives every page once until all are taken, then refuses with both numbers", () => {
+    const { pool } = createPool();
+    expect(Array.from({ length: 5 }, () => pool.allocate()).sort()).toEqual([0, 1, 2, 3, 4]);
+    const pageBytes = pageSummaryBytes(GEOMETRY) + pageRecordBytes(GEOMETRY);
+    expect(() => pool.allocate()).toThrow(
+      `Expected the free page pool memory to be at least ${pageBytes} bytes but received 0 bytes.`,
+    );
+    expect(pool.usedPages).toBe(5);
+  });
+
+  it("takes memory slab by slab, the last one cut to the capacity", () => {
+    const { pool, allocations } = createPool();
+    const slabs = [];
+    for (let page = 0; page < 5; page++) {
+      pool.allocate();
+      slabs.push(pool.allocatedBytes.records / pageRecordBytes(GEOMETRY));
+    }
+    expect(slabs).toEqual([2, 2, 4, 4, 5]);
+    expect(pool.allocatedBytes.summaries).toBe(5 * pageSummaryBytes(GEOMETRY));
+    expect(allocations.bytes("mapped")).toBe(pool.allocatedBytes.records);
+    expect(allocations.bytes("device")).toBe(pool.allocatedBytes.summaries + pool.addressTable.bytes);
+  });
+
+  it("enters the address of every page of a slab, where records() says they lie", () => {
+    const { pool } = createPool();
+    const ids = Array.from({ length: 5 }, () => pool.allocate());
+    const table = new BigUint64Array(10);
+    pool.addressTable.read(0, table);
+    for (const id of ids) {
+      const { buffer, offsetBytes = 0 } = pool.records(id);
+      expect(table[2 * id + 1]).toBe(buffer.address + BigInt(offsetBytes));
+    }
+    expect(new Set(table).size).toBe(10);
+    expect((table[3] as bigint) - (table[1] as bigint)).toBe(BigInt(pageRecordBytes(GEOMETRY)));
+    expect((table[2] as bigint) - (table[0] as bigint)).toBe(BigInt(pageSummaryBytes(GEOMETRY)));
+  });
+
+  it.each([0, 1])("keeps nothing of a slab whose allocation number %d fails, and can try again", (allowed) => {
+    const { pool, allocations } = createPool();
+    const before = allocations.live.size;
+    allocations.allowed = allowed;
+    expect(() => pool.allocate()).toThrow(OutOfMemoryError);
+    expect([allocations.live.size, pool.usedPages]).toEqual([before, 0]);
+    allocations.allowed = Number.POSITIVE_INFINITY;
+    expect(pool.allocate()).toBe(0);
+  });
+
+  it("refuses pages that nobody holds", () => {
+    const { pool } = createPool();
+    const page = pool.allocate();
+    pool.release(page);
+    for (const use of [() => pool.retain(page), () => pool.release(page), () => pool.records(page)]) {
+      expect(use).toThrow("Expected pageId to be a page that is in use but received 0.");
+    }
+    for (const wrong of [-1, 5, 0.5, Number.NaN]) expect(() => pool.release(wrong)).toThrow(InvalidArgumentError);
+    expect(pool.usedPages).toBe(0);
+  });
+
+  it.each([
+    ["capacityPages", 0],
+    ["capacityPages", 2 ** 24 + 1],
+    ["slabPages", 0],
+    ["slabPages", 1.5],
+  ])("refuses %s = %d", (name, value) => {
+    expect(() => createPool({ [name]: value })).toThrow(`Expected ${name} to be a whole number`);
+  });
+
+  it("gives all memory back, once", () => {
+    const { pool, allocations } = createPool();
+    pool.allocate();
+    pool.dispose();
+    pool.dispose();
+    expect(allocations.live.size).toBe(0);
+    expect(() => pool.addressTable.read(0, new Uint8Array(1))).toThrow(DisposedError);
+  });
+});
