@@ -1,0 +1,58 @@
+import { readFileSync } from "node:fs";
+import { availableParallelism, cpus, totalmem } from "node:os";
+import { availableMemory, constrainedMemory } from "node:process";
+import { formatTable } from "@pariskv/evaluation";
+import { deviceStatus } from "@pariskv/kernels";
+import type { CommandIo } from "../cli/command-io.js";
+import { EXIT } from "../cli/exit-code.js";
+import type { DoctorOptions } from "../cli/options.js";
+import { openContext } from "./session.js";
+
+/** Says what this machine offers, what was chosen, and why. Exit code 4 when the asked device is not there. */
+export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<number> {
+  const devices = deviceStatus();
+  using context = openContext(options.device);
+  const report = {
+    node: process.version,
+    platform: `${process.platform}-${process.arch}`,
+    processor: cpus()[0]?.model.trim() ?? "unknown",
+    cores: availableParallelism(),
+    memoryBytes: totalmem(),
+    memoryLimitBytes: constrainedMemory() || undefined,
+    availableBytes: availableMemory(),
+    lockedMemoryLimit: lockedMemoryLimit(),
+    devices,
+    chosen: { device: context.device, detail: context.detail },
+  };
+  if (options.json) {
+    io.writeOutput(`${JSON.stringify(report)}\n`);
+    return EXIT.ok;
+  }
+  const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+  const { memoryLimitBytes: limit } = report;
+  // Without a control group, the limit is reported as a number beyond all memory.
+  const group = limit !== undefined && limit < report.memoryBytes ? `, limited to ${gibibytes(limit)}` : "";
+  const rows = [
+    ["Node", `${report.node} on ${report.platform}`],
+    ["processor", `${report.processor}, ${report.cores} cores`],
+    ["memory", `${gibibytes(report.memoryBytes)}, ${gibibytes(report.availableBytes)} available${group}`],
+    ["page-locked memory", report.lockedMemoryLimit],
+    ...devices.map((status) => [status.device, status.available ? `yes  ${status.detail}` : `no   ${status.reason}`]),
+    ["chosen", `${context.device} (${context.detail})`],
+  ];
+  io.writeOutput(`${formatTable([{ title: "this machine" }, { title: "" }], rows)}\n`);
+  return EXIT.ok;
+}
+
+/** The limit on page-locked memory, as the kernel says it: `unlimited`, bytes, or `unknown` where it does not say. */
+function lockedMemoryLimit(): string {
+  try {
+    const line = readFileSync("/proc/self/limits", "utf8")
+      .split("\n")
+      .find((entry) => entry.startsWith("Max locked memory"));
+    const [soft = "unknown"] = line?.slice("Max locked memory".length).trim().split(/\s+/) ?? [];
+    return soft === "unlimited" || soft === "unknown" ? soft : `${soft} bytes`;
+  } catch {
+    return "unknown";
+  }
+}

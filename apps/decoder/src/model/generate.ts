@@ -1,0 +1,77 @@
+import { setImmediate } from "node:timers/promises";
+import { InvalidArgumentError } from "@pariskv/quantizer";
+import type { Sequence } from "@pariskv/retrieval";
+import type { DecoderModel } from "./decoder-model.js";
+
+/**
+ * Reads a prompt into `sequence`, chunk by chunk, and returns the logits of its last token, `[vocabSize] f32`. Gives the
+ * event loop a turn between chunks, and stops there when `signal` is aborted.
+ *
+ * @throws InvalidArgumentError when the prompt is empty or longer than what is left of the context.
+ */
+export async function prefill(
+  model: DecoderModel,
+  sequence: Sequence,
+  tokenIds: ArrayLike<number>,
+  options: { readonly onTokens?: (moreTokens: number) => void; readonly signal?: AbortSignal } = {},
+): Promise<Float32Array> {
+  const { maxTokens } = model.retriever.memory;
+  if (tokenIds.length === 0 || sequence.tokens + tokenIds.length > maxTokens) {
+    throw new InvalidArgumentError({
+      argument: "the prompt",
+      expected: `1 to ${maxTokens - sequence.tokens} tokens long, which is what the context has room for`,
+      received: tokenIds.length,
+    });
+  }
+  const ids = Int32Array.from(tokenIds);
+  for (let first = 0; first < ids.length; first += model.chunkTokens) {
+    const end = Math.min(ids.length, first + model.chunkTokens);
+    model.prefillChunk(sequence, ids.subarray(first, end), end === ids.length);
+    options.onTokens?.(end - first);
+    await setImmediate();
+    options.signal?.throwIfAborted();
+  }
+  const logits = new Float32Array(model.config.vocabSize);
+  model.readLogits(0, logits);
+  return logits;
+}
+
+/** Why a generation ended: an end-of-text token, the token limit, a full context, or the caller. */
+export type StopReason = "end" | "limit" | "context" | "aborted";
+
+/** Chooses the next token from logits `[vocabSize] f32`. */
+export type ChooseToken = (logits: Float32Array) => number;
+
+/**
+ * Generates tokens from the logits of what the sequence holds. Yields each token as it is chosen; the return value is why
+ * it ended. Each token but the last is appended to the sequence.
+ */
+export async function* generate(
+  model: DecoderModel,
+  sequence: Sequence,
+  options: {
+    /** `[vocabSize] f32`, as {@link prefill} returns them. */
+    readonly firstLogits: Float32Array;
+    readonly maxTokens: number;
+    readonly endTokenIds: readonly number[];
+    readonly choose: ChooseToken;
+    /** Called after every decode step, when its statistics can be read. */
+    readonly onStep?: () => void;
+    readonly signal?: AbortSignal;
+  },
+): AsyncGenerator<number, StopReason> {
+  const logits = options.firstLogits.slice();
+  for (let count = 0; count < options.maxTokens; count++) {
+    const token = options.choose(logits);
+    if (options.endTokenIds.includes(token)) return "end";
+    yield token;
+    await setImmediate();
+    if (options.signal?.aborted) return "aborted";
+    if (count + 1 === options.maxTokens) break;
+    if (sequence.tokens >= model.retriever.memory.maxTokens) return "context";
+    model.decode([sequence], Int32Array.of(token));
+    model.readLogits(0, logits);
+    options.onStep?.();
+  }
+  return "limit";
+}
