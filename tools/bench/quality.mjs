@@ -1,0 +1,130 @@
+// Answers of the bundled model with dense attention and with retrieval, and dense against recorded outputs of another
+// implementation. Writes docs/benchmarks/quality.json and prints docs/benchmarks/quality.md from it.
+//   node tools/bench/quality.mjs --fixtures eval_prompts.json.gz [--lengths 4096,16384,32768] [--samples 20,20,8]
+import { readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { gunzipSync } from "node:zlib";
+import { describeRun } from "./machine.mjs";
+import { qualityPage } from "./quality-page.mjs";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
+const load = (/** @type {string} */ path) => import(join(root, path, "dist/index.js"));
+const [kernels, decoder, evaluation] = await Promise.all(["packages/kernels", "apps/decoder", "packages/evaluation"].map(load));
+const { values: flags } = parseArgs({
+  options: {
+    fixtures: { type: "string" },
+    lengths: { type: "string", default: "4096,16384,32768" },
+    samples: { type: "string", default: "20,20,8" },
+    device: { type: "string", default: "auto" },
+  },
+});
+const say = (/** @type {string} */ text) => process.stderr.write(`${text}\n`);
+
+/** Tasks whose answers hang on few far tokens: retrieval in all layers must answer as dense attention does. */
+const EASY = ["single_num", "multikey", "multiquery", "vt"];
+const SPARE_TOKENS = 8;
+/** Logit margin below which two correct implementations may choose differently: K and V are stored in bf16 here. */
+const MARGIN = 0.1;
+
+const folder = decoder.openModelFolder(decoder.bundledModelPath());
+const tokenizer = decoder.TextTokenizer.open(folder.path);
+const context = kernels.createContext({ device: flags.device });
+const policy = { mode: "vote", topK: 100, group: "max" };
+const modelFor = (/** @type {number} */ maxTokens) =>
+  decoder.DecoderModel.load(folder, { context, maxTokens, maxSequences: 3, policy, capacityPages: maxTokens / 512 + 40 });
+
+const argmax = (/** @type {Float32Array} */ logits) => logits.reduce((best, value, id) => (value > logits[best] ? id : best), 0);
+/** Greedy continuation, with the margin between the two largest logits at every token. */
+async function greedy(model, sequence, firstLogits, maxTokens) {
+  const tokens = [];
+  const margins = [];
+  let readShare = 0;
+  let steps = 0;
+  const choose = (/** @type {Float32Array} */ logits) => {
+    const best = argmax(logits);
+    let second = Number.NEGATIVE_INFINITY;
+    for (let id = 0; id < logits.length; id++) if (id !== best && logits[id] > second) second = logits[id];
+    margins.push(logits[best] - second);
+    return best;
+  };
+  const onStep = () => {
+    readShare += model.retriever.statistics.read()[0].readShare;
+    steps++;
+  };
+  const run = decoder.generate(model, sequence, { firstLogits, maxTokens, endTokenIds: folder.eosTokenIds, choose, onStep });
+  for await (const token of run) tokens.push(token);
+  return { tokens, margins, readShare: steps ? readShare / steps : 1 };
+}
+/** Reads a prompt once and answers it both ways. */
+async function both(model, promptIds, maxTokens) {
+  using prompt = model.createSequence();
+  const firstLogits = await decoder.prefill(model, prompt, promptIds);
+  const answer = async (/** @type {"dense" | "policy"} */ mode) => {
+    using sequence = prompt.fork();
+    sequence.mode = mode;
+    return greedy(model, sequence, firstLogits, maxTokens);
+  };
+  return { dense: await answer("dense"), retrieval: await answer("policy") };
+}
+
+const recorded = [];
+if (flags.fixtures) {
+  const { items } = JSON.parse(gunzipSync(readFileSync(flags.fixtures)).toString("utf8"));
+  const short = items.filter((item) => item.L === 4096);
+  using model = modelFor(8192);
+  for (const task of new Set(short.map((item) => item.task))) {
+    const row = { task, prompts: 0, equal: 0, closeCalls: 0, wrong: 0, values: 0, denseRight: 0, retrievalRight: 0, recordedRight: 0, readShare: 0 };
+    for (const item of short.filter((entry) => entry.task === task).slice(0, 20)) {
+      const { dense, retrieval } = await both(model, item.prompt_ids, item.greedy_ids.length + SPARE_TOKENS);
+      const ids = item.greedy_ids.filter((id) => !folder.eosTokenIds.includes(id));
+      const at = ids.findIndex((id, index) => dense.tokens[index] !== id);
+      const first = at < 0 && dense.tokens.length !== ids.length ? ids.length : at;
+      row.prompts++;
+      if (first < 0) row.equal++;
+      else if (dense.margins[first] < MARGIN) row.closeCalls++;
+      else row.wrong++;
+      const sample = { task, values: item.values, expectedText: item.expected_text };
+      const right = (/** @type {ArrayLike<number>} */ tokens) =>
+        Math.round(evaluation.scoreValues(tokenizer.decode(tokens), sample).inPlaceShare * item.values.length);
+      row.values += item.values.length;
+      row.denseRight += right(dense.tokens);
+      row.retrievalRight += right(retrieval.tokens);
+      row.recordedRight += right(ids);
+      row.readShare += retrieval.readShare;
+    }
+    row.readShare /= row.prompts;
+    recorded.push(row);
+    say(JSON.stringify(row));
+  }
+}
+
+const answers = [];
+const samples = flags.samples.split(",").map(Number);
+for (const [index, contextTokens] of flags.lengths.split(",").map(Number).entries()) {
+  using model = modelFor(contextTokens + 1024);
+  for (const task of EASY) {
+    const row = { task, contextTokens, samples: samples[index], values: 0, denseRight: 0, retrievalRight: 0, readShare: 0 };
+    for (let seed = 0; seed < samples[index]; seed++) {
+      const sample = evaluation.buildSample({ task, contextTokens, seed, tokenizer });
+      const promptIds = tokenizer.encode(sample.prompt);
+      const { dense, retrieval } = await both(model, promptIds, sample.answerTokens + SPARE_TOKENS);
+      const right = (/** @type {ArrayLike<number>} */ tokens) =>
+        Math.round(evaluation.scoreValues(tokenizer.decode(tokens), sample).inPlaceShare * sample.values.length);
+      row.values += sample.values.length;
+      row.denseRight += right(dense.tokens);
+      row.retrievalRight += right(retrieval.tokens);
+      row.readShare += retrieval.readShare / samples[index];
+    }
+    answers.push(row);
+    say(JSON.stringify(row));
+  }
+}
+
+const result = { run: { ...describeRun(), backend: `${context.device}, ${context.detail}` }, margin: MARGIN, policy, recorded, answers };
+writeFileSync(join(root, "docs/benchmarks/quality.json"), `${JSON.stringify(result, null, 1)}\n`);
+writeFileSync(join(root, "docs/benchmarks/quality.md"), qualityPage(result));
+say("wrote docs/benchmarks/quality.json and quality.md");
+context.dispose();
+folder.close();
