@@ -11,7 +11,9 @@ import { qualityPage } from "./quality-page.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
 const load = (/** @type {string} */ path) => import(join(root, path, "dist/index.js"));
-const [kernels, decoder, evaluation] = await Promise.all(["packages/kernels", "apps/decoder", "packages/evaluation"].map(load));
+const [kernels, decoder, evaluation] = await Promise.all(
+  ["packages/kernels", "apps/decoder", "packages/evaluation"].map(load),
+);
 const { values: flags } = parseArgs({
   options: {
     fixtures: { type: "string" },
@@ -33,9 +35,16 @@ const tokenizer = decoder.TextTokenizer.open(folder.path);
 const context = kernels.createContext({ device: flags.device });
 const policy = { mode: "vote", topK: 100, group: "max" };
 const modelFor = (/** @type {number} */ maxTokens) =>
-  decoder.DecoderModel.load(folder, { context, maxTokens, maxSequences: 3, policy, capacityPages: maxTokens / 512 + 40 });
+  decoder.DecoderModel.load(folder, {
+    context,
+    maxTokens,
+    maxSequences: 3,
+    policy,
+    capacityPages: maxTokens / 512 + 40,
+  });
 
-const argmax = (/** @type {Float32Array} */ logits) => logits.reduce((best, value, id) => (value > logits[best] ? id : best), 0);
+const argmax = (/** @type {Float32Array} */ logits) =>
+  logits.reduce((best, value, id) => (value > logits[best] ? id : best), 0);
 /** Greedy continuation, with the margin between the two largest logits at every token. */
 async function greedy(model, sequence, firstLogits, maxTokens) {
   const tokens = [];
@@ -53,7 +62,13 @@ async function greedy(model, sequence, firstLogits, maxTokens) {
     readShare += model.retriever.statistics.read()[0].readShare;
     steps++;
   };
-  const run = decoder.generate(model, sequence, { firstLogits, maxTokens, endTokenIds: folder.eosTokenIds, choose, onStep });
+  const run = decoder.generate(model, sequence, {
+    firstLogits,
+    maxTokens,
+    endTokenIds: folder.eosTokenIds,
+    choose,
+    onStep,
+  });
   for await (const token of run) tokens.push(token);
   return { tokens, margins, readShare: steps ? readShare / steps : 1 };
 }
@@ -75,7 +90,18 @@ if (flags.fixtures) {
   const short = items.filter((item) => item.L === 4096);
   using model = modelFor(8192);
   for (const task of new Set(short.map((item) => item.task))) {
-    const row = { task, prompts: 0, equal: 0, closeCalls: 0, wrong: 0, values: 0, denseRight: 0, retrievalRight: 0, recordedRight: 0, readShare: 0 };
+    const row = {
+      task,
+      prompts: 0,
+      equal: 0,
+      closeCalls: 0,
+      wrong: 0,
+      values: 0,
+      denseRight: 0,
+      retrievalRight: 0,
+      recordedRight: 0,
+      readShare: 0,
+    };
     for (const item of short.filter((entry) => entry.task === task).slice(0, 20)) {
       const { dense, retrieval } = await both(model, item.prompt_ids, item.greedy_ids.length + SPARE_TOKENS);
       const ids = item.greedy_ids.filter((id) => !folder.eosTokenIds.includes(id));
@@ -105,7 +131,15 @@ const samples = flags.samples.split(",").map(Number);
 for (const [index, contextTokens] of flags.lengths.split(",").map(Number).entries()) {
   using model = modelFor(contextTokens + 1024);
   for (const task of EASY) {
-    const row = { task, contextTokens, samples: samples[index], values: 0, denseRight: 0, retrievalRight: 0, readShare: 0 };
+    const row = {
+      task,
+      contextTokens,
+      samples: samples[index],
+      values: 0,
+      denseRight: 0,
+      retrievalRight: 0,
+      readShare: 0,
+    };
     for (let seed = 0; seed < samples[index]; seed++) {
       const sample = evaluation.buildSample({ task, contextTokens, seed, tokenizer });
       const promptIds = tokenizer.encode(sample.prompt);
@@ -122,7 +156,13 @@ for (const [index, contextTokens] of flags.lengths.split(",").map(Number).entrie
   }
 }
 
-const result = { run: { ...describeRun(), backend: `${context.device}, ${context.detail}` }, margin: MARGIN, policy, recorded, answers };
+const result = {
+  run: { ...describeRun(), backend: `${context.device}, ${context.detail}` },
+  margin: MARGIN,
+  policy,
+  recorded,
+  answers,
+};
 writeFileSync(join(root, "docs/benchmarks/quality.json"), `${JSON.stringify(result, null, 1)}\n`);
 writeFileSync(join(root, "docs/benchmarks/quality.md"), qualityPage(result));
 say("wrote docs/benchmarks/quality.json and quality.md");

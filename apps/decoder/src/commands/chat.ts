@@ -24,7 +24,8 @@ export async function runChat(options: ChatOptions, io: CommandIo): Promise<numb
     io,
   );
   const template = readChatTemplate(session.folder.path);
-  if (template.origin === "plain") io.writeNotice("this model brings no chat template: turns are written as Question and Answer\n");
+  if (template.origin === "plain")
+    io.writeNotice("this model brings no chat template: turns are written as Question and Answer\n");
   const { sampler } = samplerOf(options, session.folder.generationDefaults);
   const messages: ChatMessage[] = options.system === undefined ? [] : [{ role: "system", content: options.system }];
   const conversation = new Conversation(session);

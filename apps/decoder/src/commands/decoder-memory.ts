@@ -1,6 +1,6 @@
-import { type MemoryPlan, type MemoryPlanRequest, planMemory } from "@pariskv/memory";
 import { planLayout } from "@pariskv/kernels";
-import { DEFAULT_ZONES, planCapacity, resolvePolicy, type RetrievalPolicy } from "@pariskv/retrieval";
+import { type MemoryPlan, type MemoryPlanRequest, planMemory } from "@pariskv/memory";
+import { DEFAULT_ZONES, planCapacity, type RetrievalPolicy, resolvePolicy } from "@pariskv/retrieval";
 import { activationBytes } from "../model/activations.js";
 import type { ModelFolder } from "../model-files/model-folder.js";
 

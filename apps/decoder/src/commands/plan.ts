@@ -27,7 +27,17 @@ export async function runPlan(options: PlanOptions, io: CommandIo): Promise<numb
   };
   if (options.json) {
     const { bytes, lines, pages } = plan;
-    const report = { contextTokens, sequences: options.parallel, perToken, lines, bytes, pages, limits, longest, ...fit };
+    const report = {
+      contextTokens,
+      sequences: options.parallel,
+      perToken,
+      lines,
+      bytes,
+      pages,
+      limits,
+      longest,
+      ...fit,
+    };
     io.writeOutput(`${JSON.stringify(report)}\n`);
   } else {
     const right = { align: "right" } as const;

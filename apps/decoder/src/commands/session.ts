@@ -1,7 +1,7 @@
 import { availableMemory } from "node:process";
 import { type Context, createContext, type DeviceName } from "@pariskv/kernels";
 import { fitMemory, longestContext, type MemoryLimits } from "@pariskv/memory";
-import { InvalidArgumentError, OutOfMemoryError } from "@pariskv/quantizer";
+import { InvalidArgumentError, OutOfMemoryError, PAGE_TOKENS } from "@pariskv/quantizer";
 import type { RetrievalPolicy } from "@pariskv/retrieval";
 import type { CommandIo } from "../cli/command-io.js";
 import { Progress } from "../cli/progress.js";
@@ -34,7 +34,7 @@ export interface Session extends Disposable {
   readonly model: DecoderModel;
 }
 
-/** Tokens that a forked sequence may generate on its own before its pages are its own. */
+/** Pages that each further fork of a shared prefix may seal on its own. */
 const OWN_PAGES_PER_FORK = 10;
 
 /** The policy that the retrieval flags ask for. */
@@ -82,7 +82,7 @@ export function openSession(options: SessionOptions, io: CommandIo): Session {
     const begin = performance.now();
     let shownBytes = 0;
     const { sequences = 1 } = options;
-    const pagesOfOne = Math.ceil(contextTokens / 512);
+    const pagesOfOne = Math.ceil(contextTokens / PAGE_TOKENS);
     const model = DecoderModel.load(folder, {
       context,
       maxTokens: contextTokens,
@@ -96,7 +96,12 @@ export function openSession(options: SessionOptions, io: CommandIo): Session {
       },
     });
     const seconds = (performance.now() - begin) / 1000;
-    progress.finish(`${(model.weightBytes / 1e6).toFixed(0)} MB of weights in ${seconds.toFixed(2)} s on ${context.detail}`);
+    progress.finish(
+      `${(model.weightBytes / 1e6).toFixed(0)} MB of weights in ${seconds.toFixed(2)} s on ${context.detail}`,
+    );
+    const { unappliedSettings } = folder.generationDefaults;
+    if (unappliedSettings.length > 0)
+      io.writeNotice(`not applied from generation_config.json: ${unappliedSettings.join(", ")}\n`);
     const used = context;
     const dispose = () => {
       model.dispose();

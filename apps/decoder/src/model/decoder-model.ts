@@ -208,10 +208,7 @@ export class DecoderModel {
     return tape;
   }
 
-  #queueLayers(
-    step: Step,
-    attention: (layer: number, rows: { q: Rows; k: Rows; v: Rows; out: Rows }) => void,
-  ): void {
+  #queueLayers(step: Step, attention: (layer: number, rows: { q: Rows; k: Rows; v: Rows; out: Rows }) => void): void {
     const { context, config } = this;
     const { rowCount } = step;
     const { hiddenSize, headDim, queryHeads, kvHeads, intermediateSize, rmsNormEps: eps } = config;
@@ -222,7 +219,15 @@ export class DecoderModel {
       context.linear({ x, weight, dtype: weight.dtype, inWidth, outWidth, rowCount, out, ...more });
 
     const { dtype } = embedding;
-    context.embed({ tokens, weight: embedding, dtype, vocab: config.vocabSize, width: hiddenSize, rowCount, out: hidden });
+    context.embed({
+      tokens,
+      weight: embedding,
+      dtype,
+      vocab: config.vocabSize,
+      width: hiddenSize,
+      rowCount,
+      out: hidden,
+    });
     for (const [layer, weights] of layers.entries()) {
       context.rmsnorm({ x: hidden, weight: weights.attentionNorm, eps, width: hiddenSize, rowCount, out: normed });
       const bias = weights.qkvBias && { bias: weights.qkvBias };
