@@ -52,13 +52,18 @@ function checkImports(/** @type {string} */ root) {
   const breaches = [];
   for (const [layer, { folder, name }] of PACKAGES.entries()) {
     const home = join(root, folder);
+    // Tests may borrow the test support of a package to their left: a second copy would drift.
+    const lent = PACKAGES.slice(0, layer).map((left) => join(root, left.folder, "test", "support") + sep);
+    const borrowsTestSupport = (/** @type {string} */ file, /** @type {string} */ path) =>
+      file.startsWith(join(home, "test") + sep) && lent.some((support) => path.startsWith(support));
     for (const file of ["src", "test", "bench"].flatMap((part) => filesUnder(join(home, part), /\.[cm]?[jt]s$/))) {
       const here = relative(root, file);
       // The compiler's own scan: comments and strings that look like imports do not count.
       for (const { fileName } of typescript.preProcessFile(readFileSync(file, "utf8"), true, true).importedFiles) {
         const target = layerOf(fileName);
         if (target > layer) breaches.push(`${here}: imports ${fileName}, which lies to the right of ${name}`);
-        if (fileName.startsWith(".") && !resolve(dirname(file), fileName).startsWith(home + sep))
+        const path = resolve(dirname(file), fileName);
+        if (fileName.startsWith(".") && !path.startsWith(home + sep) && !borrowsTestSupport(file, path))
           breaches.push(`${here}: imports ${fileName}, which lies outside its package`);
         if (layer === 0 && here.startsWith(join(folder, "src")) && !fileName.startsWith("."))
           breaches.push(`${here}: imports ${fileName}, but ${name} depends on nothing`);

@@ -3,7 +3,18 @@
 // clone. It needs Node and npm only; a compiler and CMake are used when found, and one line says so when not.
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -35,11 +46,23 @@ const JOBS = new Map([
   ["docs", [...script("node_modules/typedoc/bin/typedoc"), "--logLevel", "Warn"]],
 ]);
 
-/** The environment of every child: the same Node first on the path, no telemetry, and a home that can be written. */
+/** The path of every child: the Node that runs this is the `node` they find, and nothing else becomes visible. */
+function childPath() {
+  const path = process.env.PATH ?? "";
+  const found = path.split(delimiter).map((folder) => join(folder, "node"));
+  const first = found.find((file) => existsSync(file));
+  if (first && realpathSync(first) === realpathSync(process.execPath)) return path;
+  const folder = join(root, ".setup", "bin");
+  mkdirSync(folder, { recursive: true });
+  rmSync(join(folder, "node"), { force: true });
+  symlinkSync(process.execPath, join(folder, "node"));
+  return folder + delimiter + path;
+}
+
+/** The environment of every child: the same Node, no telemetry, and a home that can be written. */
 function childEnvironment() {
-  const path = dirname(process.execPath) + delimiter + (process.env.PATH ?? "");
   /** @type {NodeJS.ProcessEnv} */
-  const env = { ...process.env, PATH: path, TURBO_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1" };
+  const env = { ...process.env, PATH: childPath(), TURBO_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1" };
   try {
     accessSync(homedir(), constants.W_OK);
   } catch {

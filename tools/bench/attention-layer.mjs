@@ -12,13 +12,12 @@ const VERBS = ["probe", "collide", "select", "rerank", "attend"];
 
 /**
  * Times every policy at one length. Returns one row a policy.
- * @param {typeof import("../../packages/kernels/src/index.js")} kernels
  * @param {typeof import("../../packages/retrieval/src/index.js")} retrieval
  * @param {{ context: import("../../packages/kernels/src/index.js").Context, contextTokens: number, rounds: number,
  *   kvDtype?: "bf16" | "f16" | "f32",
  *   policies: { name: string, policy: Partial<import("../../packages/retrieval/src/index.js").RetrievalPolicy> }[] }} options
  */
-export function benchAttentionLayer(kernels, retrieval, options) {
+export function benchAttentionLayer(retrieval, options) {
   const { context, contextTokens, rounds, policies, kvDtype = "bf16" } = options;
   const layerBytes = contextTokens * SHAPE.kvHeads * 2 * SHAPE.headDim * (kvDtype === "f32" ? 4 : 2);
   const layers = Math.max(2, Math.ceil(COLD_BYTES / layerBytes));
@@ -71,7 +70,7 @@ export function benchAttentionLayer(kernels, retrieval, options) {
       layers,
       stepUs: summarize(times),
       stageUs: stages,
-      bytes: bytesOf(retriever, sequence, kernels),
+      bytes: bytesOf(retriever, sequence),
     });
     for (const tape of tapes) tape.dispose();
     retriever.dispose();
@@ -80,7 +79,7 @@ export function benchAttentionLayer(kernels, retrieval, options) {
 }
 
 /** Bytes that one step reads, by what they are, from the plan's own counts. */
-function bytesOf(retriever, sequence, kernels) {
+function bytesOf(retriever, sequence) {
   const { kvHeads, headDim } = SHAPE;
   const read = (/** @type {"candidateCount" | "selectedCount"} */ name) => {
     const counts = new Int32Array(kvHeads);

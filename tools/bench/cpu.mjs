@@ -34,7 +34,7 @@ const readBandwidth = { before: bandwidth() };
 const attention = [];
 for (const contextTokens of LENGTHS) {
   say(`attention layer at ${contextTokens} tokens`);
-  attention.push(...benchAttentionLayer(kernels, retrieval, { context, contextTokens, rounds: 5, policies: POLICIES }));
+  attention.push(...benchAttentionLayer(retrieval, { context, contextTokens, rounds: 5, policies: POLICIES }));
 }
 readBandwidth.after = bandwidth();
 

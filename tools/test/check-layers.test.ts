@@ -51,6 +51,19 @@ describe("the order of the packages", () => {
     ]);
   });
 
+  it("lets a test borrow the test support of a package to its left, and nobody else", () => {
+    put("packages/memory/test/a.test.ts", 'import "../../kernels/test/support/devices.js";');
+    expect(checkLayers(root)).toEqual([]);
+    put("packages/memory/src/b.ts", 'import "../../kernels/test/support/devices.js";');
+    put("packages/memory/test/c.test.ts", 'import "../../kernels/test/other.js";');
+    put("packages/quantizer/test/d.test.ts", 'import "../../kernels/test/support/devices.js";');
+    expect(checkLayers(root)).toEqual([
+      "packages/quantizer/test/d.test.ts: imports ../../kernels/test/support/devices.js, which lies outside its package",
+      "packages/memory/src/b.ts: imports ../../kernels/test/support/devices.js, which lies outside its package",
+      "packages/memory/test/c.test.ts: imports ../../kernels/test/other.js, which lies outside its package",
+    ]);
+  });
+
   it("keeps the quantizer free of dependencies, Node's own modules included, but not its tests", () => {
     put("packages/quantizer/src/a.ts", 'import { createHash } from "node:crypto";');
     put("packages/quantizer/test/a.test.ts", 'import { it } from "vitest";');

@@ -61,19 +61,24 @@ describeDevices("probe", (device) => {
       it(`makes the quantiser's rotated queries and vote tables to the bit: ${votes}, ${group} (seed 41)`, () => {
         using context = device.open();
         for (const shape of shapes) {
-          for (const calibrated of [false, true]) {
-            const scene = new Scene(context, { sequences: SEQUENCES, votes, group, calibrated, seed: 41, ...shape });
-            context.probe({ plan: scene.plan, layer: 0, step: scene.step(), q: scene.queries(0) });
-            expectProbe(
-              scene,
-              scene.rows.map(({ slot }) => scene.queryValues(0, slot)),
-            );
-          }
+          const scene = new Scene(context, {
+            sequences: SEQUENCES,
+            votes,
+            group,
+            calibrated: true,
+            seed: 41,
+            ...shape,
+          });
+          context.probe({ plan: scene.plan, layer: 0, step: scene.step(), q: scene.queries(0) });
+          expectProbe(
+            scene,
+            scene.rows.map(({ slot }) => scene.queryValues(0, slot)),
+          );
         }
       });
     }
 
-    it(`lets a query without a direction vote for nothing or for all alike: ${votes} (seed 42)`, () => {
+    it(`agrees on queries of zero, tiny and not finite values: ${votes} (seed 42)`, () => {
       using context = device.open();
       const options: SceneOptions = { sequences: SEQUENCES, votes, seed: 42 };
       for (const group of ["mean", "max", "sum"] as const) {

@@ -97,7 +97,9 @@ describe("a flush", () => {
     first?.commit();
     first?.commit();
     expect(sequence.zoneTokens).toBe(512);
-    expect(() => first?.abort()).toThrow('Expected the flush to be enqueued before it is aborted but received "committed".');
+    expect(() => first?.abort()).toThrow(
+      'Expected the flush to be enqueued before it is aborted but received "committed".',
+    );
     second?.abort();
     second?.abort();
     expect(() => second?.commit()).toThrow(InvalidArgumentError);

@@ -13,6 +13,7 @@ import {
   type Quantizer,
   summarizeKeys,
   summaryLayout,
+  treeSum,
   UnsupportedError,
 } from "../src/index.js";
 import { norm, rotateByMatrix } from "./oracles.js";
@@ -96,6 +97,20 @@ describe("encodeKey", () => {
     );
     expect(fourTimes.codes).toEqual(once.codes);
     expect(fourTimes.weights).toEqual(once.weights.map((byte) => byte + 16));
+  });
+
+  it.each([
+    [61_993, 41, 3],
+    [125_002, 59, 1],
+    [160_610, 5, 3],
+  ])("puts a coordinate on a threshold above it (seed %i, coordinate %i)", (seed, coordinate, threshold) => {
+    const { direction, codes } = encodeKey(quantizer, calibration, new Random(seed).normals(64), 0);
+    const start = coordinate - (coordinate % 8);
+    const squares = direction.slice(start, start + 8).map((x) => x * x);
+    const length = Math.fround(Math.sqrt(treeSum(squares, 0, 8)));
+    const u = Math.fround(Math.abs(direction[coordinate]!) / length);
+    expect(u).toBe(quantizer.levels.thresholdsFloat32[threshold]);
+    expect(codes[coordinate]! & 7).toBe(threshold + 1);
   });
 
   it("encodes the calibrated key", () => {

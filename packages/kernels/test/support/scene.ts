@@ -1,4 +1,4 @@
-import { PAGE_TOKENS, summaryLayout, TIER_SHARES_PERCENT, toBfloat16, toFloat16 } from "@pariskv/quantizer";
+import { encodeBfloat16, encodeFloat16, PAGE_TOKENS, summaryLayout, TIER_SHARES_PERCENT } from "@pariskv/quantizer";
 import type { Cache, Context, DeviceBuffer, Dtype, Plan, PlanField, Rows, Step } from "../../src/context.js";
 import { BUDGET, BUDGET_FIELDS, MODE } from "../../src/layout.js";
 import { Random } from "./random.js";
@@ -17,10 +17,13 @@ export interface RowPlace {
   readonly position: number;
 }
 
-/** Copies values into bytes of the dtype. */
+/** Values as elements of the dtype. */
 export function encodeAs(dtype: Dtype, values: Float32Array): Float32Array | Uint16Array {
   if (dtype === "f32") return values;
-  return Uint16Array.from(values, dtype === "bf16" ? toBfloat16 : toFloat16);
+  const halves = new Uint16Array(values.length);
+  if (dtype === "bf16") encodeBfloat16(values, halves);
+  else encodeFloat16(values, halves);
+  return halves;
 }
 
 /** Allocates a buffer that holds `values`. */

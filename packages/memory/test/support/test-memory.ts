@@ -2,9 +2,9 @@ import { type Context, createContext, type DeviceBuffer, type Dtype, type Rows }
 import { createQuantizer, PAGE_TOKENS } from "@pariskv/quantizer";
 import { expect } from "vitest";
 import {
+  type KvGeometry,
   KvMemory,
   type KvMemoryOptions,
-  type KvGeometry,
   ringTokens,
   type SequenceMemory,
   type ZoneShape,
@@ -100,8 +100,9 @@ export class TestMemory {
           fillHalf(expected.subarray(at, at + headDim), id, position, head, part);
         }
       }
-      const bytes = this.#readHead(sequence, head);
-      expect(widen(bytes, kvDtype), `layer and head ${head}`).toEqual(expected);
+      const found = widen(this.#readHead(sequence, head), kvDtype);
+      const wrong = found.findIndex((value, index) => value !== expected[index]);
+      expect(wrong, `the first wrong element of layer and head ${head}`).toBe(-1);
     }
   }
 
@@ -153,7 +154,8 @@ export function text(tokens: number, first = 0): number[] {
 
 /** K (part 0) or V (part 1) of a token: whole numbers from -63 to 63, never all zero. */
 function fillHalf(half: Float32Array, id: number, position: number, head: number, part: number): void {
-  let state = Math.imul(id, 0x9e3779b1) ^ Math.imul(position + 1, 0x85ebca6b) ^ Math.imul(2 * head + part + 1, 0xc2b2ae35);
+  let state =
+    Math.imul(id, 0x9e3779b1) ^ Math.imul(position + 1, 0x85ebca6b) ^ Math.imul(2 * head + part + 1, 0xc2b2ae35);
   for (let j = 0; j < half.length; j++) {
     state = (Math.imul(state, 1664525) + 1013904223) | 0;
     half[j] = ((state >>> 16) % 127) - 63;
@@ -163,5 +165,8 @@ function fillHalf(half: Float32Array, id: number, position: number, head: number
 function widen(bytes: Uint8Array, dtype: Dtype): Float32Array {
   if (dtype === "f32") return new Float32Array(bytes.buffer);
   if (dtype === "f16") throw new RangeError("f16 is not tested here");
-  return new Float32Array(Uint32Array.from(new Uint16Array(bytes.buffer), (bits) => bits << 16).buffer);
+  const narrow = new Uint16Array(bytes.buffer);
+  const wide = new Uint32Array(narrow.length);
+  for (let i = 0; i < narrow.length; i++) wide[i] = (narrow[i] as number) << 16;
+  return new Float32Array(wide.buffer);
 }

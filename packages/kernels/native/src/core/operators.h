@@ -6,27 +6,34 @@
 
 #include "pkv_spec.h"
 
+// What kernels of cuda/ call, too.
+#ifdef __CUDACC__
+#define PKV_HOST_DEVICE __host__ __device__
+#else
+#define PKV_HOST_DEVICE
+#endif
+
 namespace pkv {
 
 enum class Dtype : uint32_t { f32 = PKV_DTYPE_F32, bf16 = PKV_DTYPE_BF16, f16 = PKV_DTYPE_F16 };
 enum class Votes : uint32_t { tiered = PKV_VOTES_TIERED, graded = PKV_VOTES_GRADED };
 enum class Group : uint32_t { mean = PKV_GROUP_MEAN, max = PKV_GROUP_MAX, sum = PKV_GROUP_SUM };
 
-inline size_t dtype_bytes(Dtype dtype) { return dtype == Dtype::f32 ? 4 : 2; }
+PKV_HOST_DEVICE inline size_t dtype_bytes(Dtype dtype) { return dtype == Dtype::f32 ? 4 : 2; }
 
 // Row r begins at data + r * row_stride (elements).
 struct Rows {
   float* data;
   size_t row_stride;
-  float* row(size_t r) const { return data + r * row_stride; }
+  PKV_HOST_DEVICE float* row(size_t r) const { return data + r * row_stride; }
 };
 
 // The rows of a step: [row_count, 2] i32 of slot and position. A slot of -1 is skipped.
 struct Step {
   const int32_t* table;
   uint32_t row_count;
-  int32_t slot(size_t r) const { return table[r * PKV_ROW_FIELDS + PKV_ROW_SLOT]; }
-  int64_t position(size_t r) const { return table[r * PKV_ROW_FIELDS + PKV_ROW_POSITION]; }
+  PKV_HOST_DEVICE int32_t slot(size_t r) const { return table[r * PKV_ROW_FIELDS + PKV_ROW_SLOT]; }
+  PKV_HOST_DEVICE int64_t position(size_t r) const { return table[r * PKV_ROW_FIELDS + PKV_ROW_POSITION]; }
 };
 
 struct Cache {
@@ -46,36 +53,38 @@ struct Cache {
   const float* centres;     // [8]
   const float* thresholds;  // [7]
 
-  uint32_t query_heads() const { return kv_heads * query_group; }
-  uint32_t subspaces() const { return head_dim / PKV_SUBSPACE_DIM; }
-  size_t record_bytes() const { return size_t{2} * head_dim * dtype_bytes(kv_dtype); }
-  uint32_t window_tokens() const { return sink_tokens + ring_tokens; }
+  PKV_HOST_DEVICE uint32_t query_heads() const { return kv_heads * query_group; }
+  PKV_HOST_DEVICE uint32_t subspaces() const { return head_dim / PKV_SUBSPACE_DIM; }
+  PKV_HOST_DEVICE size_t record_bytes() const { return size_t{2} * head_dim * dtype_bytes(kv_dtype); }
+  PKV_HOST_DEVICE uint32_t window_tokens() const { return sink_tokens + ring_tokens; }
   // [sink_tokens + ring_tokens] records of one slot, layer and KV head.
-  uint8_t* window_of(size_t slot, size_t layer, size_t head) const {
+  PKV_HOST_DEVICE uint8_t* window_of(size_t slot, size_t layer, size_t head) const {
     return window + ((slot * layers + layer) * kv_heads + head) * window_tokens() * record_bytes();
   }
   // Row of the window that holds the token at `position` (valid while it is in the sink or in the ring).
-  uint32_t window_row(int64_t position) const {
+  PKV_HOST_DEVICE uint32_t window_row(int64_t position) const {
     return position < sink_tokens ? static_cast<uint32_t>(position)
                                   : sink_tokens + static_cast<uint32_t>((position - sink_tokens) % ring_tokens);
   }
-  size_t head_page_summary_bytes() const { return size_t{PKV_PAGE_TOKENS} * (2 * subspaces() + head_dim / 2); }
-  size_t head_page_record_bytes() const { return size_t{PKV_PAGE_TOKENS} * record_bytes(); }
+  PKV_HOST_DEVICE size_t head_page_summary_bytes() const {
+    return size_t{PKV_PAGE_TOKENS} * (2 * subspaces() + head_dim / 2);
+  }
+  PKV_HOST_DEVICE size_t head_page_record_bytes() const { return size_t{PKV_PAGE_TOKENS} * record_bytes(); }
   // Summary planes of one page, layer and KV head: ids [B, 512] u8, codes [512, head_dim / 2] u8, weights [512, B] u8.
-  uint8_t* summary_of(size_t page_id, size_t layer, size_t head) const {
+  PKV_HOST_DEVICE uint8_t* summary_of(size_t page_id, size_t layer, size_t head) const {
     return reinterpret_cast<uint8_t*>(page_address[page_id * PKV_PAGE_ADDRESS_FIELDS + PKV_PAGE_ADDRESS_SUMMARY]) +
            (layer * kv_heads + head) * head_page_summary_bytes();
   }
-  uint8_t* codes_of(uint8_t* summary) const { return summary + size_t{PKV_PAGE_TOKENS} * subspaces(); }
-  uint8_t* weights_of(uint8_t* summary) const {
+  PKV_HOST_DEVICE uint8_t* codes_of(uint8_t* summary) const { return summary + size_t{PKV_PAGE_TOKENS} * subspaces(); }
+  PKV_HOST_DEVICE uint8_t* weights_of(uint8_t* summary) const {
     return summary + size_t{PKV_PAGE_TOKENS} * (subspaces() + head_dim / 2);
   }
   // [512] records of one page, layer and KV head.
-  uint8_t* records_of(size_t page_id, size_t layer, size_t head) const {
+  PKV_HOST_DEVICE uint8_t* records_of(size_t page_id, size_t layer, size_t head) const {
     return reinterpret_cast<uint8_t*>(page_address[page_id * PKV_PAGE_ADDRESS_FIELDS + PKV_PAGE_ADDRESS_RECORDS]) +
            (layer * kv_heads + head) * head_page_record_bytes();
   }
-  const int32_t* budget_of(size_t slot, size_t layer) const {
+  PKV_HOST_DEVICE const int32_t* budget_of(size_t slot, size_t layer) const {
     return budget + (slot * layers + layer) * PKV_BUDGET_FIELDS;
   }
 };

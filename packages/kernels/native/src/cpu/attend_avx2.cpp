@@ -47,7 +47,6 @@ template <class Format, uint32_t Heads>
 inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAttendBlockTokens]) {
   constexpr uint32_t tile_tokens = Heads == 1 ? 8 : Heads == 2 ? 4 : 2;
   const uint32_t d = block.head_dim;
-  const uint32_t record_bytes = 2 * d * Format::bytes;
   for (uint32_t begin = 0; begin < block.tokens; begin += tile_tokens) {
     __m256 sums[kTile];
 #pragma GCC unroll 8
@@ -56,6 +55,10 @@ inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAtt
 #pragma GCC unroll 8
       for (uint32_t t = 0; t < tile_tokens; t++) {
         __m256 first, second;
+        // What this block reads here, the next block will: the memory is evenly busy. Into the second-level cache, because
+        // one block fills the first.
+        const uint32_t offset = element * Format::bytes;
+        if (offset % kLineBytes == 0) _mm_prefetch(block.next[begin + t] + offset, _MM_HINT_T1);
         Format::load(block.records[begin + t], element, first, second);
 #pragma GCC unroll 4
         for (uint32_t h = 0; h < Heads; h++) {
@@ -64,10 +67,6 @@ inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAtt
           sums[t * Heads + h] = _mm256_fmadd_ps(second, _mm256_loadu_ps(q + kLanes), sums[t * Heads + h]);
         }
       }
-    }
-    for (uint32_t t = 0; t < tile_tokens; t++) {
-      const char* record = reinterpret_cast<const char*>(block.next[begin + t]);
-      for (uint32_t line = 0; line < record_bytes; line += kLineBytes) _mm_prefetch(record + line, _MM_HINT_T0);
     }
     alignas(32) float tile[kTile];
     _mm256_store_ps(tile, sum_lanes_avx2(sums));
@@ -125,6 +124,8 @@ inline void add_values(const AttendBlock& block, const float (&weights)[Heads][k
     }
     for (uint32_t t = 0; t < block.tokens; t++) {
       __m256 first, second;
+      const uint32_t offset = (d + element) * Format::bytes;
+      if (offset % kLineBytes == 0) _mm_prefetch(block.next[t] + offset, _MM_HINT_T1);
       Format::load(block.records[t] + d * Format::bytes, element, first, second);
 #pragma GCC unroll 4
       for (uint32_t h = 0; h < Heads; h++) {

@@ -1,4 +1,4 @@
-// Per block of 32 tokens: logits in tiles of 16 dot products (tokens x query heads) that one tree of shuffles reduces
+// Per block of tokens: logits in tiles of 16 dot products (tokens x query heads) that one tree of shuffles reduces
 // together; one vectorised softmax step a head; then V, 64 elements of it at a time, into accumulators in registers.
 // Every row of K and V is read from memory once and widened once for up to four query heads.
 #include <immintrin.h>
@@ -20,10 +20,6 @@ constexpr float kLowest = -3.40282347e38f;  // the least finite float
 // load() widens kUnit elements into two registers, `first` and `second` half of the kernel's order.
 struct F32 {
   static constexpr uint32_t bytes = 4;
-  static inline void prefetch(const uint8_t* row, uint32_t element) {
-    _mm_prefetch(reinterpret_cast<const char*>(row + element * bytes), _MM_HINT_T1);
-    _mm_prefetch(reinterpret_cast<const char*>(row + element * bytes + kLineBytes), _MM_HINT_T1);
-  }
   static inline void load(const uint8_t* row, uint32_t element, __m512& first, __m512& second) {
     first = _mm512_loadu_ps(row + element * bytes);
     second = _mm512_loadu_ps(row + element * bytes + kLineBytes);
@@ -31,9 +27,6 @@ struct F32 {
 };
 struct Bf16 {
   static constexpr uint32_t bytes = 2;
-  static inline void prefetch(const uint8_t* row, uint32_t element) {
-    _mm_prefetch(reinterpret_cast<const char*>(row + element * bytes), _MM_HINT_T1);
-  }
   static inline void load(const uint8_t* row, uint32_t element, __m512& first, __m512& second) {
     const __m512i pairs = _mm512_loadu_si512(row + element * bytes);
     first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
@@ -42,9 +35,6 @@ struct Bf16 {
 };
 struct F16 {
   static constexpr uint32_t bytes = 2;
-  static inline void prefetch(const uint8_t* row, uint32_t element) {
-    _mm_prefetch(reinterpret_cast<const char*>(row + element * bytes), _MM_HINT_T1);
-  }
   static inline void load(const uint8_t* row, uint32_t element, __m512& first, __m512& second) {
     const auto* at = reinterpret_cast<const __m256i*>(row + element * bytes);
     first = _mm512_cvtph_ps(_mm256_loadu_si256(at));
@@ -70,8 +60,11 @@ inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAtt
       }
 #pragma GCC unroll 16
       for (uint32_t t = 0; t < tile_tokens; t++) {
+        // What this block reads here, the next block will: the memory is evenly busy. Into the second-level cache, because
+        // one block fills the first.
+        const uint8_t* next = block.next[begin + t] + element * Format::bytes;
+        for (uint32_t line = 0; line < kUnit * Format::bytes; line += kLineBytes) _mm_prefetch(next + line, _MM_HINT_T1);
         __m512 first, second;
-        Format::prefetch(block.next[begin + t], element);
         Format::load(block.records[begin + t], element, first, second);
 #pragma GCC unroll 4
         for (uint32_t h = 0; h < Heads; h++) {
@@ -147,8 +140,8 @@ inline void add_values(const AttendBlock& block, const float (&weights)[Heads][k
     }
     for (uint32_t t = 0; t < block.tokens; t++) {
       const uint8_t* value = block.records[t] + d * Format::bytes;
-      Format::prefetch(block.next[t] + d * Format::bytes, element);
-      Format::prefetch(block.next[t] + d * Format::bytes, element + kUnit);
+      const uint8_t* next = block.next[t] + (d + element) * Format::bytes;
+      for (uint32_t line = 0; line < 2 * kUnit * Format::bytes; line += kLineBytes) _mm_prefetch(next + line, _MM_HINT_T1);
       __m512 v[4];
       Format::load(value, element, v[0], v[1]);
       Format::load(value, element + kUnit, v[2], v[3]);

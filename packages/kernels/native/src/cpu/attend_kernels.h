@@ -7,7 +7,7 @@
 namespace pkv::cpu {
 
 // Tokens of one block: their logits are computed, then one maximum and one rescale serve all of them.
-constexpr uint32_t kAttendBlockTokens = 32;
+constexpr uint32_t kAttendBlockTokens = 64;
 // Query heads that a kernel takes at once; a wider query group reads the block again, from the first-level cache.
 constexpr uint32_t kAttendHeads = 4;
 

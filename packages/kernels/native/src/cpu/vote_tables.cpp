@@ -34,6 +34,9 @@ float span_of(const float* x) {
   return span;
 }
 
+// Whether votes can be made with this span or scale: a zero query has no usable one, nor one that is not finite.
+bool is_usable(float value) { return value > 0.0f && value < std::numeric_limits<float>::infinity(); }
+
 // The largest span; NaN when any is.
 float largest(const float* spans, uint32_t count) {
   float result = 0.0f;
@@ -60,7 +63,7 @@ class TableSource {
         continue;
       }
       const float most = largest(own, tables.subspaces);
-      if (!(most > 0.0f && most < std::numeric_limits<float>::infinity())) continue;
+      if (!is_usable(most)) continue;
       for (uint32_t b = 0; b < tables.subspaces; ++b) spans_[b] += own[b] / most;
       queries_[query_count_++] = {query, most};
     }
@@ -125,7 +128,7 @@ void graded_tables(const VoteTables& tables) {
     uint8_t* const votes = tables.tables + table * table_bytes;
     const TableSource source(tables, table);
     const float scale = static_cast<float>(PKV_MAX_VOTE) / (2.0f * source.largest_span());
-    if (!(scale > 0.0f && scale < std::numeric_limits<float>::infinity())) {  // a zero query, or one that is not finite
+    if (!is_usable(scale)) {  // the span was not, or is so small or so large that its reciprocal is not
       std::memset(votes, 0, table_bytes);
       continue;
     }
@@ -147,7 +150,7 @@ void tiered_tables(const VoteTables& tables, const uint32_t* id_counts, const in
   for (uint32_t table = 0; table < (tables.combined ? 1 : tables.queries); ++table) {
     uint8_t* const votes = tables.tables + table * table_bytes;
     const TableSource source(tables, table);
-    if (!std::isfinite(source.largest_span())) {
+    if (!is_usable(source.largest_span())) {
       std::memset(votes, 0, table_bytes);
       continue;
     }

@@ -12,8 +12,8 @@ namespace {
 constexpr uint32_t kFewRows = 8;
 // Rows of x that are swept for every tile of weights: with blocks of 1024 elements 1 MiB, within the L2 cache.
 constexpr uint32_t kRowBlock = 256;
-// Multiply-adds of one task at least: some microseconds, far above the price of handing out an index.
-constexpr size_t kTaskProducts = size_t{1} << 17;
+// Multiply-adds of one task at least: about a microsecond, far above the price of handing out an index.
+constexpr size_t kTaskProducts = size_t{1} << 15;
 // Tasks per thread that suffice for an even split.
 constexpr size_t kTasksPerThread = 4;
 constexpr uint32_t kMostOutputs = 8;  // of any LinearKernels
