@@ -25,7 +25,7 @@ const POLICIES = [
   },
 ];
 
-using context = kernels.createContext({ device: "cpu" });
+const context = kernels.createContext({ device: "cpu" });
 const run = { ...describeRun(), backend: context.detail };
 say(`${run.processor}, ${run.cores} cores, ${run.backend}`);
 
@@ -50,4 +50,5 @@ const crossover = retrieval.measureCrossover({ context, shape: SHAPE });
 const result = { run, shape: SHAPE, readBandwidth, attention, crossover, model };
 writeFileSync(join(root, "docs/benchmarks/cpu.json"), `${JSON.stringify(result, null, 1)}\n`);
 writeFileSync(join(root, "docs/benchmarks/cpu.md"), cpuPage(result));
+context.dispose();
 say("wrote docs/benchmarks/cpu.json and cpu.md");

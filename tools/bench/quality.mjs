@@ -74,21 +74,25 @@ async function greedy(model, sequence, firstLogits, maxTokens) {
 }
 /** Reads a prompt once and answers it both ways. */
 async function both(model, promptIds, maxTokens) {
-  using prompt = model.createSequence();
+  const prompt = model.createSequence();
   const firstLogits = await decoder.prefill(model, prompt, promptIds);
   const answer = async (/** @type {"dense" | "policy"} */ mode) => {
-    using sequence = prompt.fork();
+    const sequence = prompt.fork();
     sequence.mode = mode;
-    return greedy(model, sequence, firstLogits, maxTokens);
+    const result = await greedy(model, sequence, firstLogits, maxTokens);
+    sequence.dispose();
+    return result;
   };
-  return { dense: await answer("dense"), retrieval: await answer("policy") };
+  const answers = { dense: await answer("dense"), retrieval: await answer("policy") };
+  prompt.dispose();
+  return answers;
 }
 
 const recorded = [];
 if (flags.fixtures) {
   const { items } = JSON.parse(gunzipSync(readFileSync(flags.fixtures)).toString("utf8"));
   const short = items.filter((item) => item.L === 4096);
-  using model = modelFor(8192);
+  const model = modelFor(8192);
   for (const task of new Set(short.map((item) => item.task))) {
     const row = {
       task,
@@ -124,12 +128,13 @@ if (flags.fixtures) {
     recorded.push(row);
     say(JSON.stringify(row));
   }
+  model.dispose();
 }
 
 const answers = [];
 const samples = flags.samples.split(",").map(Number);
 for (const [index, contextTokens] of flags.lengths.split(",").map(Number).entries()) {
-  using model = modelFor(contextTokens + 1024);
+  const model = modelFor(contextTokens + 1024);
   for (const task of EASY) {
     const row = {
       task,
@@ -154,6 +159,7 @@ for (const [index, contextTokens] of flags.lengths.split(",").map(Number).entrie
     answers.push(row);
     say(JSON.stringify(row));
   }
+  model.dispose();
 }
 
 const result = {

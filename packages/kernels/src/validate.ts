@@ -2,13 +2,11 @@ import { InvalidArgumentError, PAGE_TOKENS } from "@pariskv/quantizer";
 import type { CacheParams, Codec, DeviceBuffer, Dtype, MemoryKind, PlanParams, Ref, Rows, Step } from "./context.js";
 import { BUDGET_FIELDS, PAGE_ADDRESS_FIELDS, ROW_FIELDS } from "./layout.js";
 
+// The checks that every backend makes before it queues anything: shapes, ranges, and that everything referenced lies
+// inside its buffer. Whether a buffer belongs to the context and is still in use is the backend's own check.
+
 /** Largest index that native code holds in 32 bits. */
 export const MAX_INDEX = 2 ** 31 - 1;
-
-/**
- * The checks that every backend makes before it queues anything: shapes, ranges, and that everything referenced lies
- * inside its buffer. Whether a buffer belongs to the context and is still in use is the backend's own check.
- */
 
 /** Throws InvalidArgumentError. */
 export function refuse(argument: string, expected: string, received: unknown): never {

@@ -90,15 +90,16 @@ describeDevices("contexts and memory", (device) => {
     using context = device.open();
     using from = context.allocate(16, "device");
     using to = context.allocate(16, "pinned");
-    from.write(0, Uint8Array.from({ length: 16 }, (_, i) => i));
+    from.write(
+      0,
+      Uint8Array.from({ length: 16 }, (_, i) => i),
+    );
     context.copy({ from: { buffer: from, offsetBytes: 4 }, to: { buffer: to, offsetBytes: 1 }, bytes: 8 });
     const target = new Uint8Array(16);
     to.read(0, target);
     expect(Array.from(target)).toEqual([0, 4, 5, 6, 7, 8, 9, 10, 11, 0, 0, 0, 0, 0, 0, 0]);
     for (const bytes of [0, 13, 2 ** 53 - 1]) {
-      const error = thrownBy(() =>
-        context.copy({ from: { buffer: from, offsetBytes: 4 }, to: { buffer: to }, bytes }),
-      );
+      const error = thrownBy(() => context.copy({ from: { buffer: from, offsetBytes: 4 }, to: { buffer: to }, bytes }));
       expect(error).toBeInstanceOf(InvalidArgumentError);
     }
   });
@@ -168,7 +169,7 @@ describeDevices("contexts and memory", (device) => {
   it("refuses caches and plans of another context, and objects that are neither", () => {
     using first = device.open();
     using second = device.open();
-    const scene = new Scene(first, { sequences: [{ zoneTokens: 0, ringTokens: 4 }] });
+    const scene = new Scene(first, { sequences: [{ zoneTokens: 0, ringUsed: 4 }] });
     const step = scene.step();
     const calls: (() => unknown)[] = [
       () => second.collide({ plan: scene.plan, layer: 0, step }),
@@ -183,15 +184,15 @@ describeDevices("contexts and memory", (device) => {
     expect(thrownBy(() => first.collide({ plan: scene.plan, layer: 0, step }))).toBeInstanceOf(DisposedError);
     expect(thrownBy(() => scene.plan.field("scores"))).toBeInstanceOf(DisposedError);
     scene.cache.dispose();
-    expect(
-      thrownBy(() => first.encode({ cache: scene.cache, slot: 0, pageIndex: 0, pageId: 0 })),
-    ).toBeInstanceOf(DisposedError);
+    expect(thrownBy(() => first.encode({ cache: scene.cache, slot: 0, pageIndex: 0, pageId: 0 }))).toBeInstanceOf(
+      DisposedError,
+    );
   });
 
   it("lays a plan's workspaces out as planLayout says", () => {
     using context = device.open();
     for (const group of ["mean", "max", "sum"] as const) {
-      const { plan } = new Scene(context, { sequences: [{ zoneTokens: 513, ringTokens: 4 }], group });
+      const { plan } = new Scene(context, { sequences: [{ zoneTokens: 513, ringUsed: 4 }], group });
       const { kvHeads, queryGroup, headDim } = plan.params.cache.params;
       const { fields, bytes } = planLayout({ kvHeads, queryGroup, headDim, ...plan.params });
       for (const name of Object.keys(fields) as PlanField[]) {
@@ -199,11 +200,10 @@ describeDevices("contexts and memory", (device) => {
       }
       expect(plan.bytes).toBeGreaterThanOrEqual(bytes); // a backend may need scratch beside them
     }
-    expect(thrownBy(() => new Scene(context, { sequences: [] }))).toBeDefined();
   });
 });
 
-it("takes back every byte: a thousand contexts with buffers leave the process no larger", (ctx) => {
+it("takes back every byte: three hundred contexts with buffers leave the process no larger", (ctx) => {
   const refusal = thrownOrUndefined(() => createContext({ device: "cpu", threads: 2 }).dispose());
   ctx.skip(refusal instanceof BackendUnavailableError, String(refusal));
   const cycle = () => {
@@ -213,8 +213,8 @@ it("takes back every byte: a thousand contexts with buffers leave the process no
   };
   for (let i = 0; i < 50; i++) cycle();
   const before = process.memoryUsage().rss;
-  for (let i = 0; i < 1000; i++) cycle();
-  // One leaked buffer a cycle would be 3 GiB.
+  for (let i = 0; i < 300; i++) cycle();
+  // One leaked buffer a cycle would be 900 MiB.
   expect(process.memoryUsage().rss - before).toBeLessThan(32 * 2 ** 20);
 });
 

@@ -8,7 +8,7 @@ import {
   type Rows,
   type Step,
 } from "@pariskv/kernels";
-import { KvMemory, MOST_SLOTS, type SequenceMemory, sealedPages, zoneCounts } from "@pariskv/memory";
+import { KvMemory, MOST_SLOTS, type SequenceMemory, zoneCounts } from "@pariskv/memory";
 import { createQuantizer, DisposedError, InvalidArgumentError, requireInteger } from "@pariskv/quantizer";
 import { fillBudgets, planCapacity } from "./budgets.js";
 import { layerMode, layerPolicy, type Mode, type RetrievalPolicy, resolvePolicy } from "./policy.js";

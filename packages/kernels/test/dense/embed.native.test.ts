@@ -1,5 +1,6 @@
-import { expect, it } from "vitest";
+import { it } from "vitest";
 import { describeDevices } from "../support/devices.js";
+import { expectSameBits } from "../support/expect-step.js";
 import { Random } from "../support/random.js";
 import { upload } from "../support/scene.js";
 import { DTYPES, storeAs } from "./oracle.js";
@@ -35,7 +36,7 @@ describeDevices("embed", (device) => {
       }
       const actual = new Float32Array(older.length);
       out.read(0, actual);
-      expect(actual).toEqual(expected);
+      expectSameBits("embed", actual, expected);
     }
   });
 });

@@ -11,7 +11,7 @@ describeDevices("swiglu", (device) => {
     { width: 3, rowCount: 7 },
     { width: 17, rowCount: 2 },
     { width: 255, rowCount: 33 },
-    { width: 688, rowCount: 512 },
+    { width: 48, rowCount: 512 },
   ])("gates $rowCount rows of $width", ({ width, rowCount }) => {
     using context = device.open();
     const random = new Random(61);
@@ -54,7 +54,7 @@ describeDevices("swiglu", (device) => {
     });
     const actual = new Float32Array(width);
     out.read(0, actual);
-    // Below -88 any number smaller than 1e-5 times the smallest that matters will do; -1e30 / exp(88) is 6e-9.
+    // Kernels may bound the exponent at 88: -1e30 / exp(88) * 2 is -1.2e-8, the limit is 0.
     for (const i of [0, 1, 2]) expect(Math.abs(actual[i]!)).toBeLessThan(2e-8);
     expect(Array.from(actual.subarray(3, 6))).toEqual([Math.fround(2e30), 0, Number.NaN]);
     expect(actual[6]).toBeCloseTo(2 / (1 + Math.exp(-1)), 6);
