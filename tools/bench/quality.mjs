@@ -27,8 +27,11 @@ const say = (/** @type {string} */ text) => process.stderr.write(`${text}\n`);
 /** Tasks whose answers hang on few far tokens: retrieval in all layers must answer as dense attention does. */
 const EASY = ["single_num", "multikey", "multiquery", "vt"];
 const SPARE_TOKENS = 8;
-/** Logit margin below which two correct implementations may choose differently: K and V are stored in bf16 here. */
-const MARGIN = 0.1;
+/**
+ * Logit margin below which two correct implementations may choose differently. The recorded outputs come from bf16
+ * arithmetic throughout, where logits of 16 to 32 are 0.125 apart: four such steps.
+ */
+const MARGIN = 0.5;
 
 const folder = decoder.openModelFolder(decoder.bundledModelPath());
 const tokenizer = decoder.TextTokenizer.open(folder.path);
@@ -88,6 +91,12 @@ async function both(model, promptIds, maxTokens) {
   return answers;
 }
 
+/** Recorded chains of `vt` are one value from the first name to the number, ours one value a hop. */
+function scoreRecorded(text, sample) {
+  const score = evaluation.scoreValues(text, sample);
+  return sample.task === "vt" ? score.foundShare : score.inPlaceShare;
+}
+
 const recorded = [];
 if (flags.fixtures) {
   const { items } = JSON.parse(gunzipSync(readFileSync(flags.fixtures)).toString("utf8"));
@@ -117,7 +126,7 @@ if (flags.fixtures) {
       else row.wrong++;
       const sample = { task, values: item.values, expectedText: item.expected_text };
       const right = (/** @type {ArrayLike<number>} */ tokens) =>
-        Math.round(evaluation.scoreValues(tokenizer.decode(tokens), sample).inPlaceShare * item.values.length);
+        Math.round(scoreRecorded(tokenizer.decode(tokens), sample) * item.values.length);
       row.values += item.values.length;
       row.denseRight += right(dense.tokens);
       row.retrievalRight += right(retrieval.tokens);

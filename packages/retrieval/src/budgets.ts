@@ -45,9 +45,15 @@ export function fillBudgets(
   }
 }
 
-/** Candidates of a layer that votes: its share of the zone, and never fewer than the keys it wants to fetch. */
+/**
+ * Candidates that are reranked for each key that is fetched, at least: votes alone are coarse, and a share of a short
+ * zone would leave the rerank nothing to choose from.
+ */
+const CANDIDATES_PER_KEY = 4;
+
+/** Candidates of a layer that votes: its share of the zone, and never fewer than {@link CANDIDATES_PER_KEY} times K. */
 function votedCandidates(policy: RetrievalPolicy, layer: number, zoneTokens: number): number {
   const { topK, candidateShare } = layerPolicy(policy, layer);
   const share = candidateShare === "paper" ? paperShares(zoneTokens).candidateShare : candidateShare;
-  return Math.min(zoneTokens, Math.max(topK, candidateCount(zoneTokens, share)));
+  return Math.min(zoneTokens, Math.max(CANDIDATES_PER_KEY * topK, candidateCount(zoneTokens, share)));
 }

@@ -27,9 +27,9 @@ export interface RetrievalPolicy extends LayerPolicy {
 }
 
 /**
- * Graded votes at a share of .05 keep what the paper's tiers keep at .20 and more, and `max` keeps every query head's own
- * keys (test/quality.test.ts holds both). Below 2,048 zone tokens a search costs what it saves; `measureCrossover` finds
- * the number of a machine.
+ * Graded votes at a share of .05, combined by `max`, keep on isotropic keys what the paper's tiers on the mean query keep
+ * at .20. Keys with a large common mean want a calibration or a larger share (test/quality.test.ts holds both). Below 2,048
+ * zone tokens a search costs what it saves; `measureCrossover` finds the number of a machine.
  */
 export const DEFAULT_POLICY: RetrievalPolicy = {
   mode: "auto",

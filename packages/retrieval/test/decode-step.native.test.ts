@@ -25,7 +25,7 @@ function rungOf(layer: number, zone: number): Rung {
   const topK = layer === 2 ? 40 : 24;
   if (layer === 0 || zone <= topK) return { mode: "dense" };
   if (layer === 2) return { mode: "scan", topK, candidates: zone };
-  return { mode: "vote", topK, candidates: Math.ceil(zone / 8) };
+  return { mode: "vote", topK, candidates: Math.min(zone, Math.max(4 * topK, Math.ceil(zone / 8))) };
 }
 
 const oracles = new Map<string, Oracle>();

@@ -25,7 +25,7 @@ function rungOf(layer: number, zone: number, wish: Mode | "policy"): Rung {
   const own = ["dense", "scan", zone < 1024 ? "dense" : "vote", "vote"][layer] as Mode;
   const mode = wish === "policy" ? own : wish;
   if (mode === "dense") return { mode };
-  return { mode, topK, candidates: mode === "scan" ? zone : Math.min(zone, Math.max(topK, Math.ceil(zone / 8))) };
+  return { mode, topK, candidates: mode === "scan" ? zone : Math.min(zone, Math.max(4 * topK, Math.ceil(zone / 8))) };
 }
 
 describeDevices(`the ladder (seed ${SEED})`, (device) => {
