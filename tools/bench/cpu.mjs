@@ -29,7 +29,9 @@ const context = kernels.createContext({ device: "cpu" });
 const run = { ...describeRun(), backend: context.detail };
 say(`${run.processor}, ${run.cores} cores, ${run.backend}`);
 
-const bandwidth = () => summarize(Array.from({ length: 7 }, () => context.measureReadBandwidth(1 << 30)));
+const GIBIBYTE = 2 ** 30;
+const yardstick = context.allocate(GIBIBYTE, "mapped");
+const bandwidth = () => summarize(Array.from({ length: 9 }, () => GIBIBYTE / yardstick.timeRead()));
 const readBandwidth = { before: bandwidth() };
 const attention = [];
 for (const contextTokens of LENGTHS) {

@@ -4,7 +4,8 @@
 // it; with --require (or PARISKV_REQUIRE_NATIVE=1) the exit code is 1.
 //   PARISKV_SKIP_NATIVE=1         leaves everything as it is
 //   PARISKV_CUDA=auto|on|off      builds the CUDA addon when nvcc is there | must | must not
-//   PARISKV_CUDA_ARCHS="90-real"  CUDA architectures, as CMake names them
+//   PARISKV_CUDA_ARCHS="90-real"  CUDA architectures, as CMake names them; "release": those of the published addon.
+//                                 Default: those of this machine's GPUs; without one 90-real, to see that it compiles
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -55,13 +56,19 @@ function nodeApiOptions() {
   }
 }
 
-/** What this nvcc can build of the wanted architectures; the lowest and the highest also as PTX, for other GPUs. */
-function cudaArchitectures(/** @type {string} */ nvcc) {
+/** What this nvcc can build of the published architectures; the lowest and the highest also as PTX, for other GPUs. */
+function releaseArchitectures(/** @type {string} */ nvcc) {
   const { stdout } = spawnSync(nvcc, ["--list-gpu-code"], { encoding: "utf8" });
   const known = new Set(String(stdout).match(/(?<=sm_)\d+/g));
   const chosen = CUDA_ARCHITECTURES.filter((architecture) => known.has(architecture));
   if (chosen.length === 0) return "native";
   return [...chosen.map((name) => `${name}-real`), `${chosen[0]}-virtual`, `${chosen.at(-1)}-virtual`].join(";");
+}
+
+function cudaArchitectures(/** @type {string} */ nvcc) {
+  const wish = process.env.PARISKV_CUDA_ARCHS;
+  if (wish === "release") return releaseArchitectures(nvcc);
+  return wish ?? (runs("nvidia-smi") ? "native" : "90-real");
 }
 
 /**
@@ -125,7 +132,7 @@ const cudaSources =
 if (cudaWish !== "off" && (cudaSources || cudaWish === "on")) {
   const home = process.env.CUDA_HOME;
   const nvcc = [process.env.CUDACXX, "nvcc", home && join(home, "bin/nvcc"), "/usr/local/cuda/bin/nvcc"].find(runs);
-  const architectures = process.env.PARISKV_CUDA_ARCHS ?? (nvcc ? cudaArchitectures(nvcc) : "");
+  const architectures = nvcc ? cudaArchitectures(nvcc) : "";
   const failure = nvcc
     ? build(`${platform}-cuda`, ["-DPARISKV_CUDA=ON", `-DCMAKE_CUDA_ARCHITECTURES=${architectures}`], { CUDACXX: nvcc })
     : { step: "nvcc not found", log: "" };

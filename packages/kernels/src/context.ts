@@ -27,6 +27,11 @@ export interface DeviceBuffer {
   write(offsetBytes: number, source: ArrayBufferView): void;
   /** Waits for the queue and copies into `target`. Throws InvalidArgumentError when it reaches past the end. */
   read(offsetBytes: number, target: ArrayBufferView): void;
+  /**
+   * Seconds that the device takes to read the whole buffer once, after the queue: with `bytes`, the bandwidth that the
+   * memory-bound operators are measured against.
+   */
+  timeRead(): number;
   /** Gives the memory back once nothing queued uses it. A second dispose does nothing; use after dispose throws. */
   dispose(): void;
   [Symbol.dispose](): void;

@@ -86,6 +86,14 @@ describeDevices("contexts and memory", (device) => {
     }
   });
 
+  it("tells how long reading a buffer takes, until it is disposed", () => {
+    using context = device.open();
+    const buffer = context.allocate(1 << 20, "mapped");
+    expect(buffer.timeRead()).toBeGreaterThan(0);
+    buffer.dispose();
+    expect(() => buffer.timeRead()).toThrow(DisposedError);
+  });
+
   it("copies between buffers and refuses ranges outside them", () => {
     using context = device.open();
     using from = context.allocate(16, "device");

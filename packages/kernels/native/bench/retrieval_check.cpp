@@ -48,7 +48,8 @@ std::vector<uint16_t> score_oracle(const Scene& scene, size_t row, size_t head) 
     }
     const uint8_t* codes = cache.codes_of(summary) + (i % PKV_PAGE_TOKENS) * (cache.head_dim / 2);
     const bool valid = std::any_of(codes, codes + cache.head_dim / 2, [](uint8_t pair) { return pair != 0; });
-    scores.push_back(valid || cache.invalid_keys[slot * cache.kv_heads + head] == 0 ? static_cast<uint16_t>(best) : PKV_NO_SCORE);
+    scores.push_back(valid || cache.invalid_keys[slot * cache.kv_heads + head] == 0 ? static_cast<uint16_t>(best)
+                                                                                    : PKV_NO_SCORE);
   }
   return scores;
 }
@@ -103,7 +104,8 @@ double attend_error(Scene& scene, size_t row, size_t head) {
   std::vector<const uint8_t*> records;
   for (int64_t position = 0; position < end; position++) {
     if (position >= zone_begin && position < zone_end) {
-      if (dense) records.push_back(cpu::zone_record(cache, slot, 0, at_head, static_cast<uint32_t>(position - zone_begin)));
+      if (dense)
+        records.push_back(cpu::zone_record(cache, slot, 0, at_head, static_cast<uint32_t>(position - zone_begin)));
     } else {
       records.push_back(cache.window_of(slot, 0, head) + cache.window_row(position) * cache.record_bytes());
     }
@@ -153,7 +155,8 @@ double rerank_error(const Scene& scene, size_t row, size_t head, bool& top_holds
   order.resize(kept);
   std::sort(order.begin(), order.end());
   top_holds = static_cast<size_t>(plan.selected_count[row_head]) == kept;
-  for (size_t i = 0; top_holds && i < kept; i++) top_holds = plan.selected[row_head * plan.max_top_k + i] == candidates[order[i]];
+  for (size_t i = 0; top_holds && i < kept; i++)
+    top_holds = plan.selected[row_head * plan.max_top_k + i] == candidates[order[i]];
   return error;
 }
 
@@ -170,7 +173,8 @@ void check(const SceneParams& params, const char* where, bool with_bad_keys, int
           std::memset(cache.codes_of(cache.summary_of(page, 0, head)) + row * code_bytes, 0, code_bytes);
         }
         // A key with a NaN, and V that must not leak: rows 1 and 40 of the window.
-        for (size_t row : {size_t{1}, size_t{40}}) std::memset(cache.window_of(slot, 0, head) + row * cache.record_bytes(), 0xff, cache.record_bytes());
+        for (size_t row : {size_t{1}, size_t{40}})
+          std::memset(cache.window_of(slot, 0, head) + row * cache.record_bytes(), 0xff, cache.record_bytes());
       }
     }
   }
@@ -198,7 +202,8 @@ void check(const SceneParams& params, const char* where, bool with_bad_keys, int
       for (size_t row = 0; row < cache.slots; row++) {
         for (size_t head = 0; head < cache.kv_heads; head++) {
           bool top_holds = true;
-          if (params.mode != PKV_MODE_DENSE) estimate_error = std::max(estimate_error, rerank_error(scene, row, head, top_holds));
+          if (params.mode != PKV_MODE_DENSE)
+            estimate_error = std::max(estimate_error, rerank_error(scene, row, head, top_holds));
           expect(top_holds, "top k", name_of);
           output_error = std::max(output_error, attend_error(scene, row, head));
         }
@@ -209,7 +214,8 @@ void check(const SceneParams& params, const char* where, bool with_bad_keys, int
         std::printf("%-60s estimates %.1e attention %.1e\n", name_of, estimate_error, output_error);
         first_out = scene.out;
       } else {
-        expect(std::memcmp(first_out.data(), scene.out.data(), first_out.size() * sizeof(float)) == 0, "one and two threads agree", name_of);
+        expect(std::memcmp(first_out.data(), scene.out.data(), first_out.size() * sizeof(float)) == 0,
+               "one and two threads agree", name_of);
       }
     }
   }
@@ -239,8 +245,8 @@ int main(int argc, char** argv) {
         params.seed = head_dim + query_group;
         char where[120];
         for (bool bad : {false, true}) {
-          std::snprintf(where, sizeof where, "d %u group %u %s mode %d policy %u bad %d", head_dim, query_group, name(params.kv_dtype), mode,
-                        static_cast<unsigned>(params.group), bad);
+          std::snprintf(where, sizeof where, "d %u group %u %s mode %d policy %u bad %d", head_dim, query_group,
+                        name(params.kv_dtype), mode, static_cast<unsigned>(params.group), bad);
           check(params, where, bad, argc, argv);
         }
       }

@@ -1,5 +1,5 @@
-// Largest relative error of the vectorised exp over every float of [-87, 0], against exp in double precision. Fails above
-// the bound that exp_avx2.h and exp_avx512.h state. Arguments: ignored, instruction set (default all).
+// Largest relative error of the vectorised exp over every float of [-87, 0], against exp in double precision. Fails
+// above the bound that exp_avx2.h and exp_avx512.h state. Arguments: ignored, instruction set (default all).
 #include <cmath>
 #include <cstdio>
 #include <cstring>

@@ -21,8 +21,8 @@ struct SceneParams {
   uint32_t sink_tokens = 64, ring_tokens = 1024, max_candidates = 16384, max_top_k = 1024;
   Group group = Group::max;
   int32_t mode = PKV_MODE_VOTE, candidates = 2048, top_k = 100;
-  std::vector<uint32_t> zone_tokens = {16384};      // by slot
-  std::vector<uint32_t> local_tokens = {512};       // by slot: tokens in the ring, at least 1
+  std::vector<uint32_t> zone_tokens = {16384};  // by slot
+  std::vector<uint32_t> local_tokens = {512};   // by slot: tokens in the ring, at least 1
   uint64_t seed = 1;
 };
 
@@ -50,6 +50,8 @@ struct Scene {
   Plan plan{};
   std::vector<int32_t> rows;  // [slots, 2]
   std::vector<float> q, out;  // [slots, query_heads, head_dim]
+  const uint8_t* page_records = nullptr;
+  size_t page_records_bytes = 0;
   std::mt19937_64 random;
 
   Scene(const SceneParams& p, unsigned threads) : params(p), random(p.seed) {
@@ -77,10 +79,14 @@ struct Scene {
     const size_t record_bytes = cache.kv_heads * cache.head_page_record_bytes();
     auto* summaries = allocate<uint8_t>(cache.page_capacity * summary_bytes);
     auto* records = allocate<uint8_t>(cache.page_capacity * record_bytes);
+    page_records = records;
+    page_records_bytes = cache.page_capacity * record_bytes;
     auto* address = allocate<uint64_t>(size_t{cache.page_capacity} * PKV_PAGE_ADDRESS_FIELDS);
     for (uint32_t i = 0; i < cache.page_capacity; i++) {
-      address[i * PKV_PAGE_ADDRESS_FIELDS + PKV_PAGE_ADDRESS_SUMMARY] = reinterpret_cast<uint64_t>(summaries + i * summary_bytes);
-      address[i * PKV_PAGE_ADDRESS_FIELDS + PKV_PAGE_ADDRESS_RECORDS] = reinterpret_cast<uint64_t>(records + i * record_bytes);
+      address[i * PKV_PAGE_ADDRESS_FIELDS + PKV_PAGE_ADDRESS_SUMMARY] =
+          reinterpret_cast<uint64_t>(summaries + i * summary_bytes);
+      address[i * PKV_PAGE_ADDRESS_FIELDS + PKV_PAGE_ADDRESS_RECORDS] =
+          reinterpret_cast<uint64_t>(records + i * record_bytes);
     }
     cache.page_address = address;
     const size_t window_bytes = size_t{slots} * cache.kv_heads * cache.window_tokens() * cache.record_bytes();
@@ -197,7 +203,8 @@ struct Scene {
     for (size_t i = 0; i < pattern_elements; i++) {
       const float x = normal();
       const uint16_t half = params.kv_dtype == Dtype::bf16 ? to_bf16(x) : to_f16(x);
-      std::memcpy(&pattern[i * element_bytes], element_bytes == 4 ? static_cast<const void*>(&x) : &half, element_bytes);
+      std::memcpy(&pattern[i * element_bytes], element_bytes == 4 ? static_cast<const void*>(&x) : &half,
+                  element_bytes);
     }
     repeat(pattern, target, bytes);
   }
@@ -215,7 +222,8 @@ struct Scene {
     }
   }
   static void repeat(const std::vector<uint8_t>& pattern, uint8_t* target, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += pattern.size()) std::memcpy(target + at, pattern.data(), std::min(pattern.size(), bytes - at));
+    for (size_t at = 0; at < bytes; at += pattern.size())
+      std::memcpy(target + at, pattern.data(), std::min(pattern.size(), bytes - at));
   }
 };
 

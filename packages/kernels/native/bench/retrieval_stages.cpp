@@ -1,6 +1,7 @@
 // Times of one decode step of one layer at 16K, 32K and 128K tokens x 8 KV heads, group 4, head_dim 128, bf16: collide,
-// select, rerank and attend at K = 100 and 2, 5 and 10 % candidates, against dense attention. Shares are of the bandwidth
-// that plain multi-threaded reading reaches on the same machine in the same run. Arguments: threads (1), instruction set (all).
+// select, rerank and attend at K = 100 and 2, 5 and 10 % candidates, against dense attention. Shares are of the
+// bandwidth that plain multi-threaded reading reaches on the same machine in the same run. Arguments: threads (1),
+// instruction set (all).
 #include <algorithm>
 #include <cstdio>
 
@@ -47,12 +48,12 @@ int main(int argc, char** argv) {
         const Cache& cache = scene.cache;
         const double tokens = static_cast<double>(scene.step().position(0) + 1);
         const double dense_bytes = tokens * cache.kv_heads * static_cast<double>(cache.record_bytes());
-        const double bandwidth = read_bandwidth(pool, cache.records_of(0, 0, 0), size_t{1} << 26);
+        const double bandwidth = read_bandwidth(pool, scene.page_records, scene.page_records_bytes);
         scene.set_budget(PKV_MODE_DENSE, 0, 0);
         const double dense = best_seconds([&] { cpu::attend(runtime, scene.attend()); });
-        std::printf("%s, %u threads, %uK, %s: reading %.1f GB/s; dense %.0f us, %.1f GB/s, %.0f %%\n", cpu::isa_name(isa), threads, zone / 1024,
-                    group == Group::max ? "max" : "mean", bandwidth, dense * 1e6, dense_bytes / dense * 1e-9,
-                    dense_bytes / dense * 1e-7 / bandwidth);
+        std::printf("%s, %u threads, %uK, %s: reading %.1f GB/s; dense %.0f us, %.1f GB/s, %.0f %%\n",
+                    cpu::isa_name(isa), threads, zone / 1024, group == Group::max ? "max" : "mean", bandwidth,
+                    dense * 1e6, dense_bytes / dense * 1e-9, dense_bytes / dense * 1e-7 / bandwidth);
         for (uint32_t percent : {2u, 5u, 10u}) {
           scene.set_budget(PKV_MODE_VOTE, static_cast<int32_t>(zone * percent / 100), 100);
           const double collide = best_seconds([&] { cpu::collide(runtime, scene.stage()); });
@@ -61,9 +62,11 @@ int main(int argc, char** argv) {
           const double attend = best_seconds([&] { cpu::attend(runtime, scene.attend()); });
           const double sum = collide + select + rerank + attend;
           const double ids = static_cast<double>(zone) * cache.kv_heads * cache.subspaces();
-          std::printf("  %2u %%: collide %5.0f us (%4.1f GB/s, %2.0f %%)  select %4.0f  rerank %5.0f  attend %4.0f  in all %5.0f: %.1f x dense\n",
-                      percent, collide * 1e6, ids / collide * 1e-9, ids / collide * 1e-7 / bandwidth, select * 1e6, rerank * 1e6,
-                      attend * 1e6, sum * 1e6, dense / sum);
+          std::printf(
+              "  %2u %%: collide %5.0f us (%4.1f GB/s, %2.0f %%)  select %4.0f  rerank %5.0f  attend %4.0f  in all "
+              "%5.0f: %.1f x dense\n",
+              percent, collide * 1e6, ids / collide * 1e-9, ids / collide * 1e-7 / bandwidth, select * 1e6,
+              rerank * 1e6, attend * 1e6, sum * 1e6, dense / sum);
         }
       }
     }

@@ -107,6 +107,8 @@ PKV_API void pkv_buffer_destroy(pkv_buffer* buffer);
 PKV_API pkv_status pkv_buffer_address(pkv_buffer* buffer, uint64_t* out);
 /* Both copy, in the order of the work around them. */
 PKV_API pkv_status pkv_buffer_write(pkv_buffer* buffer, uint64_t offset_bytes, const void* source, uint64_t bytes);
+/* Reads all bytes once with everything the device has and tells how long it took: the bandwidth that operators can hope for. */
+PKV_API pkv_status pkv_buffer_time_read(pkv_buffer* buffer, double* out_seconds);
 PKV_API pkv_status pkv_buffer_read(pkv_buffer* buffer, uint64_t offset_bytes, void* target, uint64_t bytes);
 
 /* A place in a buffer. */

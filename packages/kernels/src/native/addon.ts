@@ -36,6 +36,8 @@ export interface Addon {
   bufferAddress(buffer: Handle): bigint;
   writeBuffer(buffer: Handle, offsetBytes: number, source: ArrayBufferView): void;
   readBuffer(buffer: Handle, offsetBytes: number, target: ArrayBufferView): void;
+  /** Seconds. */
+  timeReadBuffer(buffer: Handle): number;
 
   createCache(
     context: Handle,

@@ -74,6 +74,11 @@ export class NativeBuffer extends NativeObject implements DeviceBuffer {
     guarded(owner.device, () => owner.addon.readBuffer(handle, offsetBytes, target));
   }
 
+  timeRead(): number {
+    const { owner, handle } = this;
+    return guarded(owner.device, () => owner.addon.timeReadBuffer(handle));
+  }
+
   [Symbol.dispose](): void {
     this.dispose();
   }

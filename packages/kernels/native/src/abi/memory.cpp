@@ -59,3 +59,11 @@ pkv_status pkv_buffer_read(pkv_buffer* buffer, uint64_t offset_bytes, void* targ
     buffer->context->read(*buffer->core, offset_bytes, target, bytes);
   });
 }
+
+pkv_status pkv_buffer_time_read(pkv_buffer* buffer, double* out_seconds) {
+  return guarded([&] {
+    require("out_seconds", out_seconds);
+    const pkv_buffer& from = require("buffer", buffer);
+    *out_seconds = from.context->time_read(*from.core);
+  });
+}

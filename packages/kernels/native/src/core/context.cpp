@@ -1,5 +1,6 @@
 #include "core/context.h"
 
+#include <chrono>
 #include <utility>
 
 #include "core/error.h"
@@ -37,7 +38,9 @@ uint64_t Context::take_place() {
 
 void Context::await(uint64_t place) {
   std::unique_lock<std::mutex> lock(mutex_);
-  turn_changed_.wait(lock, [&] { return serving_ == place; });
+  // A plain wait would ask for the libstdc++ of GCC 12, which some supported systems lack.
+  while (!turn_changed_.wait_for(lock, std::chrono::hours(1), [&] { return serving_ == place; })) {
+  }
 }
 
 void Context::leave() noexcept {
@@ -120,6 +123,11 @@ void Context::synchronize() {
 VerbTimes Context::take_times() {
   const Turn turn(*this);
   return device_->take_times();
+}
+
+double Context::time_read(const Buffer& buffer) {
+  const Turn turn(*this);
+  return device_->time_read(buffer.data(), buffer.bytes());
 }
 
 void Context::close() noexcept {

@@ -70,6 +70,8 @@ class Context {
 
   void synchronize();
   VerbTimes take_times();
+  // Seconds that the device takes to read the buffer once.
+  double time_read(const Buffer& buffer);
   // Waits for what runs, refuses what waits, frees all memory. Later calls throw disposed; a second close does nothing.
   void close() noexcept;
 

@@ -42,6 +42,8 @@ class Device {
   virtual size_t plan_scratch_bytes(const Plan& plan) const = 0;
   // The times since the last call.
   virtual VerbTimes take_times() = 0;
+  // Seconds to read `bytes` once with the whole device, after everything queued before.
+  virtual double time_read(const uint8_t* from, size_t bytes) = 0;
 };
 
 struct DeviceOptions {

@@ -33,7 +33,8 @@ Attended attended_of(const AttendParams& params, size_t row, size_t head) {
   if (row_mode(cache, params.layer, params.step, row) == PKV_MODE_DENSE) return {seen, 0, 0, nullptr, 0};
   const int64_t ring_begin = int64_t{cache.sink_tokens} + cache.zone_tokens[params.step.slot(row)];
   const size_t row_head = row * cache.kv_heads + head;
-  const auto selected_count = std::min(static_cast<uint32_t>(std::max(plan.selected_count[row_head], 0)), plan.max_top_k);
+  const auto selected_count =
+      std::min(static_cast<uint32_t>(std::max(plan.selected_count[row_head], 0)), plan.max_top_k);
   return {std::min<int64_t>(seen, cache.sink_tokens), ring_begin,
           std::clamp<int64_t>(seen - ring_begin, 0, cache.ring_tokens), plan.selected + row_head * plan.max_top_k,
           selected_count};
@@ -112,8 +113,8 @@ void feed(const Cache& cache, uint32_t slot, uint32_t layer, uint32_t head, cons
 }
 
 // One piece of one row and KV head into its partial softmax.
-void attend_piece(const AttendParams& params, const AttendKernels& kernels, uint32_t interleave, size_t row, uint32_t head,
-                  const Attended& attended, size_t begin, size_t end, float* partial) {
+void attend_piece(const AttendParams& params, const AttendKernels& kernels, uint32_t interleave, size_t row,
+                  uint32_t head, const Attended& attended, size_t begin, size_t end, float* partial) {
   const Cache& cache = *params.plan->cache;
   const uint32_t d = cache.head_dim, query_group = cache.query_group;
   alignas(64) float q[8 * PKV_MAX_HEAD_DIM];
@@ -137,7 +138,8 @@ void attend_piece(const AttendParams& params, const AttendKernels& kernels, uint
 }
 
 // Joins the pieces of one query head in their order. Returns the log-sum-exp of its logits.
-float join_pieces(const Cache& cache, const float* partials, size_t pieces, uint32_t interleave, uint32_t g, float* out) {
+float join_pieces(const Cache& cache, const float* partials, size_t pieces, uint32_t interleave, uint32_t g,
+                  float* out) {
   const uint32_t d = cache.head_dim, query_group = cache.query_group;
   const size_t stride = AttendScratch::partial_floats(cache);
   const auto maximum_of = [&](size_t piece) { return partials[piece * stride + size_t{query_group} * d + g]; };

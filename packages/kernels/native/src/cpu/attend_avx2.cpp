@@ -55,8 +55,8 @@ inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAtt
 #pragma GCC unroll 8
       for (uint32_t t = 0; t < tile_tokens; t++) {
         __m256 first, second;
-        // What this block reads here, the next block will: the memory is evenly busy. Into the second-level cache, because
-        // one block fills the first.
+        // What this block reads here, the next block will: the memory is evenly busy. Into the second-level cache,
+        // because one block fills the first.
         const uint32_t offset = element * Format::bytes;
         if (offset % kLineBytes == 0) _mm_prefetch(block.next[begin + t] + offset, _MM_HINT_T1);
         Format::load(block.records[begin + t], element, first, second);
@@ -85,7 +85,8 @@ inline __m256 weigh(float* logits, uint32_t tokens, float& maximum, float& sum, 
   __m256 x[kVectors], largest = nothing;
   uint32_t kept_tokens = 0;
   for (uint32_t i = 0; i < kVectors; i++) {
-    const __m256i index = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(static_cast<int>(i * kLanes)));
+    const __m256i index =
+        _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(static_cast<int>(i * kLanes)));
     const __m256 present = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(tokens)), index));
     x[i] = _mm256_load_ps(logits + i * kLanes);
     const __m256 kept = _mm256_and_ps(present, _mm256_cmp_ps(_mm256_and_ps(x[i], magnitude), infinity, _CMP_LT_OQ));
@@ -112,7 +113,8 @@ inline __m256 weigh(float* logits, uint32_t tokens, float& maximum, float& sum, 
 
 // output = output * rescale + sum over tokens of weight * V.
 template <class Format, uint32_t Heads>
-inline void add_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens], const __m256 (&rescale)[Heads]) {
+inline void add_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens],
+                       const __m256 (&rescale)[Heads]) {
   const uint32_t d = block.head_dim;
   for (uint32_t element = 0; element < d; element += kUnit) {
     __m256 sums[Heads][2];
@@ -145,7 +147,8 @@ inline void add_values(const AttendBlock& block, const float (&weights)[Heads][k
 
 // The same for a block with left-out tokens: weights of 0 are skipped, because 0 * V is not 0 where V is not finite.
 template <class Format, uint32_t Heads>
-void add_kept_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens], const __m256 (&rescale)[Heads]) {
+void add_kept_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens],
+                     const __m256 (&rescale)[Heads]) {
   const uint32_t d = block.head_dim;
   for (uint32_t h = 0; h < Heads; h++) {
     for (uint32_t element = 0; element < d; element += kUnit) {

@@ -11,8 +11,8 @@ namespace pkv::cpu {
 namespace {
 
 constexpr uint32_t kLanes = 16;
-constexpr uint32_t kTile = 16;           // dot products of one tile: accumulators that fit the 32 registers
-constexpr uint32_t kUnit = 2 * kLanes;   // elements that one load() yields
+constexpr uint32_t kTile = 16;          // dot products of one tile: accumulators that fit the 32 registers
+constexpr uint32_t kUnit = 2 * kLanes;  // elements that one load() yields
 constexpr uint32_t kVectors = kAttendBlockTokens / kLanes;
 constexpr uint32_t kLineBytes = 64;
 constexpr float kLowest = -3.40282347e38f;  // the least finite float
@@ -60,10 +60,11 @@ inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAtt
       }
 #pragma GCC unroll 16
       for (uint32_t t = 0; t < tile_tokens; t++) {
-        // What this block reads here, the next block will: the memory is evenly busy. Into the second-level cache, because
-        // one block fills the first.
+        // What this block reads here, the next block will: the memory is evenly busy. Into the second-level cache,
+        // because one block fills the first.
         const uint8_t* next = block.next[begin + t] + element * Format::bytes;
-        for (uint32_t line = 0; line < kUnit * Format::bytes; line += kLineBytes) _mm_prefetch(next + line, _MM_HINT_T1);
+        for (uint32_t line = 0; line < kUnit * Format::bytes; line += kLineBytes)
+          _mm_prefetch(next + line, _MM_HINT_T1);
         __m512 first, second;
         Format::load(block.records[begin + t], element, first, second);
 #pragma GCC unroll 4
@@ -127,7 +128,8 @@ inline __m512 weigh(float* logits, uint32_t tokens, float& maximum, float& sum, 
 
 // output = output * rescale + sum over tokens of weight * V.
 template <class Format, uint32_t Heads>
-inline void add_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens], const __m512 (&rescale)[Heads]) {
+inline void add_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens],
+                       const __m512 (&rescale)[Heads]) {
   const uint32_t d = block.head_dim;
   for (uint32_t element = 0; element < d; element += 2 * kUnit) {
     __m512 sums[Heads][4];
@@ -141,7 +143,8 @@ inline void add_values(const AttendBlock& block, const float (&weights)[Heads][k
     for (uint32_t t = 0; t < block.tokens; t++) {
       const uint8_t* value = block.records[t] + d * Format::bytes;
       const uint8_t* next = block.next[t] + (d + element) * Format::bytes;
-      for (uint32_t line = 0; line < 2 * kUnit * Format::bytes; line += kLineBytes) _mm_prefetch(next + line, _MM_HINT_T1);
+      for (uint32_t line = 0; line < 2 * kUnit * Format::bytes; line += kLineBytes)
+        _mm_prefetch(next + line, _MM_HINT_T1);
       __m512 v[4];
       Format::load(value, element, v[0], v[1]);
       Format::load(value, element + kUnit, v[2], v[3]);
@@ -162,7 +165,8 @@ inline void add_values(const AttendBlock& block, const float (&weights)[Heads][k
 
 // The same for a block with left-out tokens: weights of 0 are skipped, because 0 * V is not 0 where V is not finite.
 template <class Format, uint32_t Heads>
-void add_kept_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens], const __m512 (&rescale)[Heads]) {
+void add_kept_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens],
+                     const __m512 (&rescale)[Heads]) {
   const uint32_t d = block.head_dim;
   for (uint32_t h = 0; h < Heads; h++) {
     for (uint32_t element = 0; element < d; element += kUnit) {

@@ -13,7 +13,7 @@ constexpr uint32_t kAttendHeads = 4;
 
 // A block of records of one KV head, and the running softmax of up to four of its query heads.
 struct AttendBlock {
-  const uint8_t* const* records;  // [kAttendBlockTokens], each [2, head_dim] kv_dtype; from `tokens` on any readable one
+  const uint8_t* const* records;  // [kAttendBlockTokens], each [2, head_dim] kv_dtype; past `tokens`, any readable one
   const uint8_t* const* next;     // [kAttendBlockTokens], the records of the block after this one, to be prefetched
   uint32_t tokens;                // 1..kAttendBlockTokens
   uint32_t head_dim;              // a multiple of 64, at most 256
@@ -32,9 +32,7 @@ struct AttendKernels {
   // Elements after which a bf16 row repeats its order "even elements, then odd ones", or 0 for the natural order:
   // two bf16 in one 32-bit lane are widened by one shift and one mask, without a shuffle.
   uint32_t bf16_interleave;
-  AttendBlockFunction of(Dtype dtype) const {
-    return dtype == Dtype::f32 ? f32 : dtype == Dtype::bf16 ? bf16 : f16;
-  }
+  AttendBlockFunction of(Dtype dtype) const { return dtype == Dtype::f32 ? f32 : dtype == Dtype::bf16 ? bf16 : f16; }
 };
 
 extern const AttendKernels attend_portable;

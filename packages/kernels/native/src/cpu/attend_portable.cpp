@@ -57,7 +57,8 @@ void attend_block(const AttendBlock& block) {
       weights[h][t] = std::isfinite(weights[h][t]) ? std::exp(weights[h][t] - maximum) : 0.0f;
       sum += weights[h][t];
     }
-    for (uint32_t i = 0; i < d; i++) block.output[h * d + i] *= rescale;
+    float* output = block.output + h * d;
+    for (uint32_t i = 0; i < d; i++) output[i] *= rescale;
     block.sum[h] = block.sum[h] * rescale + sum;
     block.maximum[h] = maximum;
   }
@@ -66,7 +67,8 @@ void attend_block(const AttendBlock& block) {
     for (uint32_t h = 0; h < block.heads; h++) {
       const float weight = weights[h][t];
       if (weight == 0) continue;  // 0 * V would not be 0 where V is not finite
-      for (uint32_t i = 0; i < d; i++) block.output[h * d + i] += weight * row[i];
+      float* output = block.output + h * d;
+      for (uint32_t i = 0; i < d; i++) output[i] += weight * row[i];
     }
   }
 }

@@ -52,7 +52,8 @@ void collide(Runtime& runtime, const StageParams& params) {
     const size_t begin = index % tasks_a_head * task_tokens;
     const size_t end = std::min<size_t>(begin + task_tokens, plan_zone_tokens(plan, slot));
     const uint32_t* pages = cache.page_table + size_t(slot) * cache.max_pages;
-    const bool has_invalid = cache.invalid_keys[(size_t(slot) * cache.layers + params.layer) * cache.kv_heads + head] > 0;
+    const bool has_invalid =
+        cache.invalid_keys[(size_t(slot) * cache.layers + params.layer) * cache.kv_heads + head] > 0;
 
     CollidePage page;
     page.tables = plan.vote_tables + row_head * plan.tables * subspaces * PKV_CENTROIDS;

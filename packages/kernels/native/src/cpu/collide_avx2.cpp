@@ -35,7 +35,9 @@ inline __m256i look_up(const uint8_t* table, __m256i id) {
   return _mm256_blendv_epi8(low, high, id);
 }
 
-inline __m256i widen(__m128i bytes) { return _mm256_cvtepu8_epi16(bytes); }
+inline __m256i widen(__m128i bytes) {
+  return _mm256_cvtepu8_epi16(bytes);
+}
 
 }  // namespace
 

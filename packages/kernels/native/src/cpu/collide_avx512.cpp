@@ -1,5 +1,5 @@
-// A 256-entry byte table is two 128-entry permutes (vpermi2b) and a choice by bit 7 of the id. The table of one subspace
-// stays in four registers while a whole page, eight registers of 64 keys, is scored against it.
+// A 256-entry byte table is two 128-entry permutes (vpermi2b) and a choice by bit 7 of the id. The table of one
+// subspace stays in four registers while a whole page, eight registers of 64 keys, is scored against it.
 #include <immintrin.h>
 
 #include "cpu/collide_kernels.h"

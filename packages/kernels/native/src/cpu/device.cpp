@@ -11,6 +11,7 @@
 #include "cpu/host_memory.h"
 #include "cpu/isa.h"
 #include "cpu/pool.h"
+#include "cpu/time_read.h"
 
 namespace pkv {
 namespace cpu {
@@ -29,6 +30,7 @@ struct Choice {
 
 Choice choose(const DeviceOptions& options) {
   const char* name = options.isa != nullptr ? options.isa : std::getenv("PARISKV_CPU_ISA");
+  if (name != nullptr && *name == '\0') name = nullptr;  // set to nothing is not set
   Choice choice{choose_isa(name), options.threads != 0 ? options.threads : usable_cores(), ""};
   choice.detail = isa_name(choice.isa) + std::string(", ") + std::to_string(choice.threads) +
                   (choice.threads == 1 ? " thread" : " threads");
@@ -68,6 +70,7 @@ class CpuDevice final : public Device {
     return cpu::plan_scratch_bytes(plan, pool_.threads());
   }
   VerbTimes take_times() override { return std::exchange(times_, {}); }
+  double time_read(const uint8_t* from, size_t bytes) override { return cpu::time_read(pool_, from, bytes); }
 
  private:
   void execute(const Operation& operation) {

@@ -9,7 +9,8 @@ static inline __m256 exp_avx2(__m256 x) {
   const __m256 lowest = _mm256_set1_ps(-87.3f);  // below it 2^n would be subnormal
   const __m256 in_range = _mm256_cmp_ps(x, lowest, _CMP_GE_OQ);
   x = _mm256_max_ps(x, lowest);
-  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m256 n =
+      _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   // ln 2 in two parts; the first has 10 significant bits, so n times it is exact.
   __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
   r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);

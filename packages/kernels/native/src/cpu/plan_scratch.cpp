@@ -9,7 +9,9 @@ namespace {
 
 constexpr size_t kMaxPieces = 64;
 
-size_t divide_up(size_t count, size_t by) { return (count + by - 1) / by; }
+size_t divide_up(size_t count, size_t by) {
+  return (count + by - 1) / by;
+}
 
 }  // namespace
 
@@ -17,7 +19,9 @@ size_t AttendScratch::piece_tokens(size_t tokens) {
   return std::max<size_t>(divide_up(divide_up(tokens, kMaxPieces), PKV_PAGE_TOKENS), 1) * PKV_PAGE_TOKENS;
 }
 
-size_t AttendScratch::pieces(size_t tokens) { return divide_up(tokens, piece_tokens(tokens)); }
+size_t AttendScratch::pieces(size_t tokens) {
+  return divide_up(tokens, piece_tokens(tokens));
+}
 
 size_t AttendScratch::max_tokens(const Plan& plan) {
   return size_t{plan.cache->sink_tokens} + plan.cache->ring_tokens + std::max(plan.max_zone_tokens, plan.max_top_k);
@@ -41,7 +45,9 @@ size_t RerankScratch::thread_bytes(const Plan& plan) {
          4 * bins * sizeof(uint32_t);
 }
 
-size_t RerankScratch::bytes(const Plan& plan, unsigned threads) { return threads * thread_bytes(plan); }
+size_t RerankScratch::bytes(const Plan& plan, unsigned threads) {
+  return threads * thread_bytes(plan);
+}
 
 RerankScratch::RerankScratch(const Plan& plan, unsigned thread) {
   uint8_t* at = plan.scratch + thread * thread_bytes(plan);

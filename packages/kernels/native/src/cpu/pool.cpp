@@ -1,5 +1,6 @@
 #include "cpu/pool.h"
 
+#include <chrono>
 #include <utility>
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -100,7 +101,9 @@ bool Pool::await_job(uint64_t seen) {
   }
   std::unique_lock<std::mutex> lock(mutex_);
   ++asleep_;
-  wake_.wait(lock, [&] { return stopping_ || job_number_ != seen; });
+  // A plain wait would ask for the libstdc++ of GCC 12, which some supported systems lack.
+  while (!wake_.wait_for(lock, std::chrono::hours(1), [&] { return stopping_ || job_number_ != seen; })) {
+  }
   --asleep_;
   return !stopping_;
 }

@@ -32,7 +32,8 @@ struct Gathered {
   const uint8_t* weights[kEstimateBlockKeys];
   uint32_t keys;
 
-  void gather(const Cache& cache, const uint32_t* pages, uint32_t layer, size_t head, const uint32_t* candidates, uint32_t count) {
+  void gather(const Cache& cache, const uint32_t* pages, uint32_t layer, size_t head, const uint32_t* candidates,
+              uint32_t count) {
     keys = std::min(count, kEstimateBlockKeys);
     for (uint32_t i = 0; i < kEstimateBlockKeys; i++) {
       const uint32_t key = candidates[i < keys ? i : 0];
@@ -45,7 +46,8 @@ struct Gathered {
 };
 
 // Estimates of the candidates [begin, end) of one row and KV head, for all its rotated queries.
-void estimate_candidates(const StageParams& params, const RerankKernels& kernels, size_t row, size_t head, uint32_t begin, uint32_t end) {
+void estimate_candidates(const StageParams& params, const RerankKernels& kernels, size_t row, size_t head,
+                         uint32_t begin, uint32_t end) {
   const Plan& plan = *params.plan;
   const Cache& cache = *plan.cache;
   const uint32_t d = cache.head_dim, queries = plan.rotated_queries;
@@ -72,7 +74,15 @@ void estimate_candidates(const StageParams& params, const RerankKernels& kernels
     if (!last) gathered[current ^ 1].gather(cache, pages, params.layer, head, candidates + following, end - following);
     const Gathered& now = gathered[current];
     const Gathered& next = gathered[last ? current : current ^ 1];
-    EstimateBlock block{now.codes, now.weights, next.codes, next.weights, now.keys, d, 0, nullptr, values, nullptr, plan.max_candidates};
+    EstimateBlock block{};
+    block.codes = now.codes;
+    block.weights = now.weights;
+    block.next_codes = next.codes;
+    block.next_weights = next.weights;
+    block.keys = now.keys;
+    block.head_dim = d;
+    block.values = values;
+    block.estimate_stride = plan.max_candidates;
     for (uint32_t h = 0; h < queries; h += kEstimateQueries) {
       block.queries = std::min(queries - h, kEstimateQueries);
       block.rotated = rotated + h * d;
@@ -83,7 +93,8 @@ void estimate_candidates(const StageParams& params, const RerankKernels& kernels
 }
 
 // One priority a candidate: its estimate, or the heads' softmax-normalised estimates combined (algorithm.md §4).
-void prioritize(const Plan& plan, const RerankKernels& kernels, const float* estimates, uint32_t count, float scale, float* priorities) {
+void prioritize(const Plan& plan, const RerankKernels& kernels, const float* estimates, uint32_t count, float scale,
+                float* priorities) {
   if (plan.rotated_queries == 1) {
     std::copy(estimates, estimates + count, priorities);
     return;
@@ -121,9 +132,11 @@ void choose(const StageParams& params, const RerankKernels& kernels, size_t row,
   // In mode scan every valid key is a candidate, so there are no others.
   const bool votes = budget[PKV_BUDGET_MODE] == PKV_MODE_VOTE;
   const uint32_t zone_tokens = votes ? plan_zone_tokens(plan, slot) : 0;
-  const OtherKeys others(plan.scores + row_head * plan.max_zone_tokens, zone_tokens, candidates, votes ? count : 0, scratch);
+  const OtherKeys others(plan.scores + row_head * plan.max_zone_tokens, zone_tokens, candidates, votes ? count : 0,
+                         scratch);
   double shifts[8];
-  centring_shifts(cache, params.layer, head, plan.rotated + row_head * plan.rotated_queries * cache.head_dim, plan.rotated_queries, shifts);
+  centring_shifts(cache, params.layer, head, plan.rotated + row_head * plan.rotated_queries * cache.head_dim,
+                  plan.rotated_queries, shifts);
   for (uint32_t g = 0; g < cache.query_group; g++) {
     float* stats = plan.stats + (row_head * cache.query_group + g) * PKV_STATS_FIELDS;
     if (g >= plan.rotated_queries) {  // one rotated query stands for all heads of the group
@@ -135,7 +148,8 @@ void choose(const StageParams& params, const RerankKernels& kernels, size_t row,
     float* own = estimates + size_t{g} * plan.max_candidates;
     const double shift = scale * shifts[g];
     const Moments moments = votes ? kernels.moments(own, scratch.candidate_scores, count) : Moments{};
-    stats[PKV_STATS_LSE_UNSELECTED] = static_cast<float>(log_sum_unselected(kernels, own, count, chosen, scale, scratch) + shift);
+    stats[PKV_STATS_LSE_UNSELECTED] =
+        static_cast<float>(log_sum_unselected(kernels, own, count, chosen, scale, scratch) + shift);
     stats[PKV_STATS_LSE_OTHERS] = static_cast<float>(others.log_sum(moments, scale) + shift);
   }
 }

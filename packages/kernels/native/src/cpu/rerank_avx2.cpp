@@ -14,20 +14,23 @@ constexpr uint32_t kTile = 8;           // keys x queries of one tile
 constexpr uint32_t kUnit = 2 * kLanes;  // coordinates of eight code bytes
 constexpr uint32_t kUnitSubspaces = kUnit / PKV_SUBSPACE_DIM;
 constexpr uint32_t kLineBytes = 64;
-constexpr size_t kChunk = 128;          // summands of one f32 partial sum: rounding stays under 1e-6
+constexpr size_t kChunk = 128;  // summands of one f32 partial sum: rounding stays under 1e-6
 static_assert(PKV_CODE_SIGN_BIT == 8, "the sign is the top bit of a nibble");
 
 // What the low nibble of each lane stands for.
 inline __m256 level_of(__m256i nibbles, __m256 centres) {
-  const __m256i positive = _mm256_and_si256(_mm256_slli_epi32(nibbles, 28), _mm256_set1_epi32(static_cast<int>(0x80000000u)));
+  const __m256i positive =
+      _mm256_and_si256(_mm256_slli_epi32(nibbles, 28), _mm256_set1_epi32(static_cast<int>(0x80000000u)));
   const __m256 negated = _mm256_sub_ps(_mm256_setzero_ps(), _mm256_permutevar8x32_ps(centres, nibbles));
   return _mm256_xor_ps(negated, _mm256_castsi256_ps(positive));
 }
 
 // The weights of two neighbouring subspaces, each in four lanes.
 inline __m256 decode_weights(const uint8_t* bytes) {
-  const __m256i pair = _mm256_setr_epi32(bytes[0], bytes[0], bytes[0], bytes[0], bytes[1], bytes[1], bytes[1], bytes[1]);
-  const __m256i bits = _mm256_slli_epi32(_mm256_add_epi32(pair, _mm256_set1_epi32(PKV_WEIGHT_EXPONENT_BIAS)), PKV_WEIGHT_SHIFT);
+  const __m256i pair =
+      _mm256_setr_epi32(bytes[0], bytes[0], bytes[0], bytes[0], bytes[1], bytes[1], bytes[1], bytes[1]);
+  const __m256i bits =
+      _mm256_slli_epi32(_mm256_add_epi32(pair, _mm256_set1_epi32(PKV_WEIGHT_EXPONENT_BIAS)), PKV_WEIGHT_SHIFT);
   return _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_cmpeq_epi32(pair, _mm256_setzero_si256()), bits));
 }
 
@@ -50,7 +53,8 @@ void estimate_queries(const EstimateBlock& block) {
       const uint8_t* weights = block.weights[begin + t];
       for (uint32_t b = 0; b < d / PKV_SUBSPACE_DIM; b += kUnitSubspaces) {
         const uint32_t coordinate = b * PKV_SUBSPACE_DIM;
-        const __m256i pairs = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + coordinate / 2)));
+        const __m256i pairs =
+            _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + coordinate / 2)));
         const __m256 weight = decode_weights(weights + b);
         const __m256 even = _mm256_mul_ps(weight, level_of(pairs, centres));
         const __m256 odd = _mm256_mul_ps(weight, level_of(_mm256_srli_epi32(pairs, 4), centres));
@@ -66,7 +70,8 @@ void estimate_queries(const EstimateBlock& block) {
     alignas(32) float tile[kTile];
     _mm256_store_ps(tile, sum_lanes_avx2(sums));
     for (uint32_t t = 0; t < tile_keys && begin + t < block.keys; t++) {
-      for (uint32_t h = 0; h < Queries; h++) block.estimates[h * block.estimate_stride + begin + t] = tile[t * Queries + h];
+      for (uint32_t h = 0; h < Queries; h++)
+        block.estimates[h * block.estimate_stride + begin + t] = tile[t * Queries + h];
     }
   }
 }
@@ -83,7 +88,8 @@ void estimate(const EstimateBlock& block) {
 // All ones in the lanes whose index is below `left`.
 inline __m256i lanes_of(size_t left) {
   const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(left >= kLanes ? static_cast<int>(kLanes) : static_cast<int>(left)), index);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(left >= kLanes ? static_cast<int>(kLanes) : static_cast<int>(left)),
+                            index);
 }
 
 inline __m256 finite_lanes(__m256i lanes, __m256 x) {

@@ -10,24 +10,26 @@ namespace pkv::cpu {
 namespace {
 
 constexpr uint32_t kLanes = 16;
-constexpr uint32_t kTile = 16;              // keys x queries of one tile: accumulators that fit the 32 registers
-constexpr uint32_t kUnit = 2 * kLanes;      // coordinates of sixteen code bytes
+constexpr uint32_t kTile = 16;          // keys x queries of one tile: accumulators that fit the 32 registers
+constexpr uint32_t kUnit = 2 * kLanes;  // coordinates of sixteen code bytes
 constexpr uint32_t kUnitSubspaces = kUnit / PKV_SUBSPACE_DIM;
 constexpr uint32_t kLineBytes = 64;
-constexpr size_t kChunk = 256;              // summands of one f32 partial sum: rounding stays under 1e-6
+constexpr size_t kChunk = 256;  // summands of one f32 partial sum: rounding stays under 1e-6
 
 // Sixteen weight bytes (eight and eight zeros where only `subspaces` = 8 are there) as f32.
 inline __m512 decode_weights(const uint8_t* bytes, uint32_t subspaces) {
   const __m128i packed = subspaces == 8 ? _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes))
                                         : _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
   const __m512i wide = _mm512_cvtepu8_epi32(packed);
-  const __m512i bits = _mm512_slli_epi32(_mm512_add_epi32(wide, _mm512_set1_epi32(PKV_WEIGHT_EXPONENT_BIAS)), PKV_WEIGHT_SHIFT);
+  const __m512i bits =
+      _mm512_slli_epi32(_mm512_add_epi32(wide, _mm512_set1_epi32(PKV_WEIGHT_EXPONENT_BIAS)), PKV_WEIGHT_SHIFT);
   return _mm512_castsi512_ps(_mm512_maskz_mov_epi32(_mm512_test_epi32_mask(wide, wide), bits));
 }
 
 // sums[query] += one key, lane by lane.
 template <uint32_t Queries>
-inline void add_key(const EstimateBlock& block, const uint8_t* codes, const uint8_t* weights, __m512 values, __m512* sums) {
+inline void add_key(const EstimateBlock& block, const uint8_t* codes, const uint8_t* weights, __m512 values,
+                    __m512* sums) {
   const uint32_t d = block.head_dim, subspaces = d / PKV_SUBSPACE_DIM;
   const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
   for (uint32_t begin = 0; begin < subspaces; begin += kLanes) {
@@ -35,8 +37,10 @@ inline void add_key(const EstimateBlock& block, const uint8_t* codes, const uint
     const uint32_t end = subspaces - begin < kLanes ? subspaces : begin + kLanes;
     for (uint32_t b = begin; b < end; b += kUnitSubspaces) {
       const uint32_t coordinate = b * PKV_SUBSPACE_DIM;
-      const __m512i pairs = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + coordinate / 2)));
-      const __m512 weight = _mm512_permutexvar_ps(_mm512_add_epi32(spread, _mm512_set1_epi32(static_cast<int>(b - begin))), decoded);
+      const __m512i pairs =
+          _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + coordinate / 2)));
+      const __m512 weight =
+          _mm512_permutexvar_ps(_mm512_add_epi32(spread, _mm512_set1_epi32(static_cast<int>(b - begin))), decoded);
       const __m512 even = _mm512_mul_ps(weight, _mm512_permutexvar_ps(pairs, values));
       const __m512 odd = _mm512_mul_ps(weight, _mm512_permutexvar_ps(_mm512_srli_epi32(pairs, 4), values));
 #pragma GCC unroll 4
@@ -68,7 +72,8 @@ void estimate_queries(const EstimateBlock& block) {
     alignas(64) float tile[kTile];
     _mm512_store_ps(tile, sum_lanes_avx512(sums));
     for (uint32_t t = 0; t < tile_keys && begin + t < block.keys; t++) {
-      for (uint32_t h = 0; h < Queries; h++) block.estimates[h * block.estimate_stride + begin + t] = tile[t * Queries + h];
+      for (uint32_t h = 0; h < Queries; h++)
+        block.estimates[h * block.estimate_stride + begin + t] = tile[t * Queries + h];
     }
   }
 }
@@ -82,7 +87,9 @@ void estimate(const EstimateBlock& block) {
   }
 }
 
-inline __mmask16 lanes_of(size_t left) { return left >= kLanes ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }
+inline __mmask16 lanes_of(size_t left) {
+  return left >= kLanes ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
+}
 
 inline __mmask16 finite_lanes(__mmask16 lanes, __m512 x) {
   const __m512 infinity = _mm512_castsi512_ps(_mm512_set1_epi32(0x7f800000));

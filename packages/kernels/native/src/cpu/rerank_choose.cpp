@@ -19,7 +19,8 @@ uint32_t ordered_key(float priority) {
   return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
 }
 
-// The largest digit such that `wanted` keys or more have it or a larger one; takes those with a larger one off `wanted`.
+// The largest digit such that `wanted` keys or more have it or a larger one; takes those with a larger one off
+// `wanted`.
 uint32_t digit_of_last(const uint32_t* histogram, uint32_t digits, uint32_t& wanted) {
   uint32_t digit = digits - 1;
   while (histogram[digit] < wanted) wanted -= histogram[digit--];
@@ -27,12 +28,15 @@ uint32_t digit_of_last(const uint32_t* histogram, uint32_t digits, uint32_t& wan
 }
 
 // The top_k-th largest key; `at_threshold` of those that equal it are among the top.
-uint32_t threshold_key(const uint32_t* keys, uint32_t count, uint32_t top_k, uint32_t* histogram, uint32_t& at_threshold) {
+uint32_t threshold_key(const uint32_t* keys, uint32_t count, uint32_t top_k, uint32_t* histogram,
+                       uint32_t& at_threshold) {
   constexpr uint32_t bins = RerankScratch::bins;
   uint32_t wanted = top_k;
   std::memset(histogram, 0, 4 * bins * sizeof(uint32_t));
   for (uint32_t i = 0; i < count; i++) histogram[(i % 4) * bins + (keys[i] >> kTopShift)]++;
-  for (uint32_t bin = 0; bin < bins; bin++) histogram[bin] += histogram[bins + bin] + histogram[2 * bins + bin] + histogram[3 * bins + bin];
+  for (uint32_t bin = 0; bin < bins; bin++) {
+    histogram[bin] += histogram[bins + bin] + histogram[2 * bins + bin] + histogram[3 * bins + bin];
+  }
   const uint32_t top = digit_of_last(histogram, 1u << kTopBits, wanted);
 
   std::memset(histogram, 0, bins * sizeof(uint32_t));

@@ -10,11 +10,12 @@ class OtherKeys {
  public:
   // scores [zone_tokens]; candidates [count]. Leaves the candidates' scores, less the first one's, in
   // scratch.candidate_scores and the counts in scratch.histogram.
-  OtherKeys(const uint16_t* scores, uint32_t zone_tokens, const uint32_t* candidates, uint32_t count, RerankScratch& scratch);
+  OtherKeys(const uint16_t* scores, uint32_t zone_tokens, const uint32_t* candidates, uint32_t count,
+            RerankScratch& scratch);
 
-  // Log-sum-exp of their logits: a least-squares line through (score, logit) of the candidates, whose residual variance v
-  // makes a key of score z worth exp(a + b z + v / 2). `moments` are those of the estimates, logit = scale * estimate.
-  // -infinity without such keys, +infinity without a candidate to judge them by.
+  // Log-sum-exp of their logits: a least-squares line through (score, logit) of the candidates, whose residual variance
+  // v makes a key of score z worth exp(a + b z + v / 2). `moments` are those of the estimates, logit = scale *
+  // estimate. -infinity without such keys, +infinity without a candidate to judge them by.
   double log_sum(const Moments& moments, double scale) const;
 
  private:
@@ -25,7 +26,8 @@ class OtherKeys {
 };
 
 // Log-sum-exp of scale * estimates[i] over the candidates outside scratch.chosen [chosen].
-double log_sum_unselected(const RerankKernels&, float* estimates, uint32_t count, uint32_t chosen, float scale, RerankScratch&);
+double log_sum_unselected(const RerankKernels&, float* estimates, uint32_t count, uint32_t chosen, float scale,
+                          RerankScratch&);
 
 // <q, mu>, which centring takes from every estimate, for `queries` rotated queries [queries, head_dim]: as the rotation
 // keeps inner products, <q', mu / D> = <rotated, R(mu / D)> (algorithm.md §6).

@@ -1,76 +1,82 @@
 // select: the candidates of every KV head, by histogram and never by sorting (algorithm.md §3). Reads the scores twice, two
-// bytes a key. Ties go to the smaller index and the output ascends.
+// bytes a key, and a sample of them before. Ties go to the smaller index and the output ascends.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "cpu/cpu.h"
 #include "cpu/invalid_key.h"
 #include "cpu/plan_scratch.h"
+#include "cpu/select_kernels.h"
 #include "cpu/step_rows.h"
 
 namespace pkv::cpu {
 namespace {
 
-// Four partial histograms, so that runs of equal scores do not wait for each other's increments.
-constexpr size_t kPartials = 4;
-constexpr size_t kBins = RerankScratch::bins;
-// Scores stop at PKV_SCORE_BINS - 1; PKV_NO_SCORE is clamped into the last bin, which nobody reads.
-static_assert(PKV_SCORE_BINS < kBins, "there is a bin to spare");
+static_assert(kSelectBins <= RerankScratch::bins && kSelectPartials == 4, "the histogram lies in rerank's scratch");
 
-void count_scores(const uint16_t* scores, uint32_t tokens, uint32_t* histogram) {
-  std::memset(histogram, 0, kPartials * kBins * sizeof(uint32_t));
-  const auto count = [&](size_t partial, uint32_t token) {
-    ++histogram[partial * kBins + std::min<uint32_t>(scores[token], kBins - 1)];
-  };
-  uint32_t token = 0;
-  for (; token + kPartials <= tokens; token += kPartials) {
-    for (size_t partial = 0; partial < kPartials; ++partial) count(partial, token + static_cast<uint32_t>(partial));
+const SelectKernels& kernels_of(Isa isa) {
+#if defined(__x86_64__) || defined(_M_X64)
+  if (isa == Isa::avx512) return select_avx512;
+  if (isa == Isa::avx2) return select_avx2;
+#endif
+  (void)isa;
+  return select_portable;
+}
+
+// A score that probably some more than `wanted` keys reach, from about 2048 of them: whoever counts only from there on
+// increments a few bins instead of one a key. 0 where a sample would not pay.
+uint32_t guess_lowest(const uint16_t* scores, uint32_t tokens, uint32_t wanted, uint32_t* histogram) {
+  constexpr uint32_t kSamples = 2048;
+  const uint32_t stride = tokens / kSamples | 1;  // odd: no period of a power of two hides anything
+  if (stride < 4) return 0;
+  std::memset(histogram, 0, kSelectBins * sizeof(uint32_t));
+  for (uint32_t token = 0; token < tokens; token += stride) {
+    if (scores[token] < PKV_SCORE_BINS) ++histogram[scores[token]];
   }
-  for (; token < tokens; ++token) count(0, token);
-  for (size_t partial = 1; partial < kPartials; ++partial) {
-    for (size_t bin = 0; bin < kBins; ++bin) histogram[bin] += histogram[partial * kBins + bin];
+  const double expected = static_cast<double>(wanted) / stride;
+  const uint32_t enough = static_cast<uint32_t>(expected + 3 * std::sqrt(expected)) + 8;  // three standard deviations
+  uint32_t reached = 0;
+  for (uint32_t score = PKV_SCORE_BINS; score-- > 0;) {
+    reached += histogram[score];
+    if (reached >= enough) return score;
+  }
+  return 0;
+}
+
+// Counts the scores from `lowest` on, into the first of the partial histograms.
+void count_scores(const SelectKernels& kernels, const uint16_t* scores, uint32_t tokens, uint32_t lowest,
+                  uint32_t* histogram) {
+  std::memset(histogram, 0, kSelectPartials * kSelectBins * sizeof(uint32_t));
+  kernels.count(scores, tokens, lowest, histogram);
+  for (uint32_t partial = 1; partial < kSelectPartials; ++partial) {
+    for (uint32_t bin = 0; bin < kSelectBins; ++bin) histogram[bin] += histogram[partial * kSelectBins + bin];
   }
 }
 
-// Every key above `score` is a candidate, and the first `quota` keys that equal it.
-struct Threshold {
-  uint32_t score, quota;
-};
-
-Threshold find_threshold(const uint32_t* histogram, uint32_t wanted) {
-  Threshold threshold{PKV_SCORE_BINS, 0};
-  while (wanted > 0 && threshold.score > 0) {
+SelectThreshold find_threshold(const uint32_t* histogram, uint32_t wanted) {
+  SelectThreshold threshold{PKV_SCORE_BINS, 0, 0};
+  while (threshold.count < wanted && threshold.score > 0) {
     --threshold.score;
-    threshold.quota = std::min(wanted, histogram[threshold.score]);
-    wanted -= threshold.quota;
+    threshold.quota = std::min(wanted - threshold.count, histogram[threshold.score]);
+    threshold.count += threshold.quota;
   }
   return threshold;
 }
 
-int32_t collect(const uint16_t* scores, uint32_t tokens, Threshold threshold, uint32_t* candidates) {
-  // One unsigned comparison for threshold <= score < PKV_SCORE_BINS.
-  const uint16_t lowest = static_cast<uint16_t>(threshold.score);
-  const uint16_t range = static_cast<uint16_t>(PKV_SCORE_BINS - threshold.score);
-  if (range == 0) return 0;
-  constexpr uint32_t kBlock = 32;
-  uint32_t found = 0;
-  for (uint32_t block = 0; block < tokens; block += kBlock) {
-    const uint32_t end = std::min(block + kBlock, tokens);
-    if (end - block == kBlock) {  // most blocks hold no candidate, and the compiler makes a few vector steps of this
-      uint16_t any = 0;
-      for (uint32_t i = 0; i < kBlock; ++i) any |= static_cast<uint16_t>(scores[block + i] - lowest) < range ? 1 : 0;
-      if (any == 0) continue;
-    }
-    for (uint32_t token = block; token < end; ++token) {
-      if (static_cast<uint16_t>(scores[token] - lowest) >= range) continue;
-      if (scores[token] == lowest) {
-        if (threshold.quota == 0) continue;
-        --threshold.quota;
-      }
-      candidates[found++] = token;
-    }
+// Mode vote: the `wanted` keys of highest score, or all valid ones.
+int32_t choose_by_score(const SelectKernels& kernels, const uint16_t* scores, uint32_t tokens, uint32_t wanted,
+                        uint32_t* histogram, uint32_t* candidates) {
+  if (wanted == 0 || tokens == 0) return 0;
+  const uint32_t lowest = guess_lowest(scores, tokens, wanted, histogram);
+  count_scores(kernels, scores, tokens, lowest, histogram);
+  SelectThreshold threshold = find_threshold(histogram, wanted);
+  if (threshold.count < wanted && lowest > 0) {  // the sample misled
+    count_scores(kernels, scores, tokens, 0, histogram);
+    threshold = find_threshold(histogram, wanted);
   }
-  return static_cast<int32_t>(found);
+  if (threshold.count > 0) kernels.collect(scores, tokens, threshold, candidates);
+  return static_cast<int32_t>(threshold.count);
 }
 
 // Mode scan: the first `wanted` valid keys.
@@ -99,6 +105,7 @@ int32_t list_valid_keys(const Cache& cache, size_t slot, size_t layer, size_t he
 void select(Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const Cache& cache = *plan.cache;
+  const SelectKernels& kernels = kernels_of(runtime.isa);
   parallel_for(runtime.pool, size_t{params.step.row_count} * cache.kv_heads, [&](size_t index, unsigned thread) {
     const size_t row = index / cache.kv_heads, head = index % cache.kv_heads;
     const int32_t mode = row_mode(cache, params.layer, params.step, row);
@@ -114,9 +121,8 @@ void select(Runtime& runtime, const StageParams& params) {
     const int32_t budget = cache.budget_of(slot, params.layer)[PKV_BUDGET_CANDIDATES];
     const uint32_t wanted = std::min(static_cast<uint32_t>(std::max(budget, 0)), plan.max_candidates);
     const uint16_t* const scores = plan.scores + index * plan.max_zone_tokens;
-    uint32_t* const histogram = RerankScratch(plan, thread).histogram;
-    count_scores(scores, tokens, histogram);
-    plan.candidate_count[index] = collect(scores, tokens, find_threshold(histogram, wanted), candidates);
+    plan.candidate_count[index] = choose_by_score(kernels, scores, tokens, wanted,
+                                                  RerankScratch(plan, thread).histogram, candidates);
   });
 }
 

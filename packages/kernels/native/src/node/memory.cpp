@@ -52,6 +52,14 @@ Napi::Value read_buffer(const Napi::CallbackInfo& info) {
   return {};
 }
 
+Napi::Value time_read_buffer(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  pkv_buffer* const buffer = arguments.handle<pkv_buffer>();
+  double seconds;
+  if (!arguments.ok() || !succeeded(info.Env(), pkv_buffer_time_read(buffer, &seconds))) return {};
+  return Napi::Number::New(info.Env(), seconds);
+}
+
 // (context, layers .. pageCapacity, zoneTokens .. calibration, signs, centres, thresholds), as in pkv_cache_params
 Napi::Value create_cache(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
@@ -131,6 +139,7 @@ void export_memory(Napi::Env env, Napi::Object exports) {
   exports.Set("bufferAddress", Napi::Function::New<buffer_address>(env, "bufferAddress"));
   exports.Set("writeBuffer", Napi::Function::New<write_buffer>(env, "writeBuffer"));
   exports.Set("readBuffer", Napi::Function::New<read_buffer>(env, "readBuffer"));
+  exports.Set("timeReadBuffer", Napi::Function::New<time_read_buffer>(env, "timeReadBuffer"));
   exports.Set("createCache", Napi::Function::New<create_cache>(env, "createCache"));
   exports.Set("disposeCache", Napi::Function::New<dispose<pkv_cache>>(env, "disposeCache"));
   exports.Set("createPlan", Napi::Function::New<create_plan>(env, "createPlan"));

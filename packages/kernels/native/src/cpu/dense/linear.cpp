@@ -1,6 +1,6 @@
 // linear: out = x · weightᵀ (+ bias) (+ out). Few rows are limited by memory: the weights are read once, in their own
-// dtype, by all threads. Many rows are limited by arithmetic: a tile of weights is widened to f32 once for all rows of
-// a block. Both use the same panels, so a row does not depend on the number of rows beside it.
+// dtype, by all threads. Many rows are limited by arithmetic: a tile of 16-bit weights is widened to f32 once for a block
+// of rows. Both use the same panels, so a row does not depend on the number of rows beside it.
 #include <algorithm>
 
 #include "cpu/dense/linear_kernels.h"
@@ -8,10 +8,10 @@
 namespace pkv::cpu {
 namespace {
 
-// Up to here widening in registers, once for every four rows, costs less than a pass over memory.
-constexpr uint32_t kFewRows = 8;
-// Rows of x that are swept for every tile of weights: with blocks of 1024 elements 1 MiB, within the L2 cache.
-constexpr uint32_t kRowBlock = 256;
+// Elements of x that stay in the L2 cache: 1 MiB.
+constexpr size_t kNearElements = size_t{1} << 18;
+// Rows of x that are swept for every tile of weights.
+constexpr uint32_t kRowBlock = kNearElements / kLinearBlock;
 // Multiply-adds of one task at least: about a microsecond, far above the price of handing out an index.
 constexpr size_t kTaskProducts = size_t{1} << 15;
 // Tasks per thread that suffice for an even split.
@@ -35,46 +35,38 @@ void begin_outputs(const LinearParams& params, const Task& task) {
 
 void run_task(const LinearKernels& kernels, const LinearParams& params, const Task& task) {
   begin_outputs(params, task);
-  const bool widens = params.dtype != Dtype::f32 && params.row_count > kFewRows;
-  const size_t element_bytes = dtype_bytes(params.dtype);
+  const uint32_t in_width = params.in_width;
+  const bool widens = params.dtype != Dtype::f32 && params.row_count > kernels.direct_rows;
+  const size_t weight_row_bytes = in_width * dtype_bytes(params.dtype);
   alignas(64) float tile[kMostOutputs * kLinearBlock];
   LinearPanel panel;
   panel.rows = task.rows;
   panel.x_stride = params.x.row_stride;
   panel.out_stride = params.out.row_stride;
   panel.dtype = widens ? Dtype::f32 : params.dtype;
-  panel.weight_stride = widens ? kLinearBlock : params.in_width;
-  const auto add_tile = [&](uint32_t block, uint32_t length, uint32_t output, uint32_t outputs) {
-    const size_t first_weight = size_t{task.first_output + output} * params.in_width + block;
-    const uint8_t* weight = static_cast<const uint8_t*>(params.weight) + first_weight * element_bytes;
-    if (widens) {
-      for (uint32_t o = 0; o < outputs; o++) {
-        kernels.widen(weight + size_t{o} * params.in_width * element_bytes, params.dtype, length,
-                      tile + o * kLinearBlock);
-      }
+  panel.weight_stride = widens ? kLinearBlock : in_width;
+  const auto add_panel = [&](uint32_t block, uint32_t output) {
+    const uint8_t* weight = static_cast<const uint8_t*>(params.weight) +
+                            (task.first_output + output) * weight_row_bytes + block * dtype_bytes(params.dtype);
+    panel.outputs = std::min(kernels.outputs, task.outputs - output);
+    panel.length = std::min(kLinearBlock, in_width - block);
+    for (uint32_t o = 0; widens && o < panel.outputs; o++) {
+      kernels.widen(weight + o * weight_row_bytes, params.dtype, panel.length, tile + o * kLinearBlock);
     }
     panel.x = params.x.row(task.first_row) + block;
     panel.weight = widens ? static_cast<const void*>(tile) : weight;
-    panel.outputs = outputs;
-    panel.length = length;
     panel.out = params.out.row(task.first_row) + task.first_output + output;
     kernels.add_panel(panel);
   };
-  // Few rows: along the weights' rows, as they lie in memory. Many: all outputs of a block while its part of x is near.
-  const uint32_t in_width = params.in_width;
-  if (params.row_count <= kFewRows) {
+  // While all of x is near, along the weights' rows, as they lie in memory; else every output of a block while the
+  // block's part of x is near.
+  if (size_t{task.rows} * in_width <= kNearElements) {
     for (uint32_t output = 0; output < task.outputs; output += kernels.outputs) {
-      const uint32_t outputs = std::min(kernels.outputs, task.outputs - output);
-      for (uint32_t block = 0; block < in_width; block += kLinearBlock) {
-        add_tile(block, std::min(kLinearBlock, in_width - block), output, outputs);
-      }
+      for (uint32_t block = 0; block < in_width; block += kLinearBlock) add_panel(block, output);
     }
-    return;
-  }
-  for (uint32_t block = 0; block < in_width; block += kLinearBlock) {
-    for (uint32_t output = 0; output < task.outputs; output += kernels.outputs) {
-      const uint32_t outputs = std::min(kernels.outputs, task.outputs - output);
-      add_tile(block, std::min(kLinearBlock, in_width - block), output, outputs);
+  } else {
+    for (uint32_t block = 0; block < in_width; block += kLinearBlock) {
+      for (uint32_t output = 0; output < task.outputs; output += kernels.outputs) add_panel(block, output);
     }
   }
 }

@@ -9,6 +9,7 @@ namespace {
 
 constexpr uint32_t kRows = 3;
 constexpr uint32_t kOutputs = 4;
+constexpr uint32_t kDirectRows = 32;
 constexpr uint32_t kLanes = 8;
 
 // Eight elements of each dtype as f32.
@@ -127,6 +128,6 @@ void widen(const void* source, Dtype dtype, size_t count, float* target) {
 
 }  // namespace
 
-const LinearKernels linear_avx2 = {kOutputs, add_panel, widen};
+const LinearKernels linear_avx2 = {kOutputs, kDirectRows, add_panel, widen};
 
 }  // namespace pkv::cpu

@@ -9,6 +9,7 @@ namespace {
 
 constexpr uint32_t kRows = 4;
 constexpr uint32_t kOutputs = 6;
+constexpr uint32_t kDirectRows = 64;
 constexpr uint32_t kLanes = 16;
 
 // Sixteen elements of each dtype as f32, from element i on; elements outside the mask are zero.
@@ -138,6 +139,6 @@ void widen(const void* source, Dtype dtype, size_t count, float* target) {
 
 }  // namespace
 
-const LinearKernels linear_avx512 = {kOutputs, add_panel, widen};
+const LinearKernels linear_avx512 = {kOutputs, kDirectRows, add_panel, widen};
 
 }  // namespace pkv::cpu

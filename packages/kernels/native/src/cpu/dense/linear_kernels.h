@@ -29,7 +29,8 @@ struct LinearPanel {
 };
 
 struct LinearKernels {
-  uint32_t outputs;  // outputs of one panel
+  uint32_t outputs;      // outputs of one panel
+  uint32_t direct_rows;  // up to here panels of 16-bit weights are faster than widening the weights first
   void (*add_panel)(const LinearPanel&);
   // target [count] f32 = source [count] dtype
   void (*widen)(const void* source, Dtype dtype, size_t count, float* target);

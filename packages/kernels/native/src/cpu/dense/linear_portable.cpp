@@ -7,6 +7,7 @@ namespace {
 
 constexpr uint32_t kRows = 2;
 constexpr uint32_t kOutputs = 2;
+constexpr uint32_t kDirectRows = 2;
 constexpr uint32_t kLanes = 8;
 
 struct F32 {
@@ -89,6 +90,6 @@ void widen(const void* source, Dtype dtype, size_t count, float* target) {
 
 }  // namespace
 
-const LinearKernels linear_portable = {kOutputs, add_panel, widen};
+const LinearKernels linear_portable = {kOutputs, kDirectRows, add_panel, widen};
 
 }  // namespace pkv::cpu
