@@ -26,12 +26,30 @@ function check(/** @type {string} */ name, /** @type {string[]} */ [command = ""
   return status === 0;
 }
 
+/** The test program of the C interface, which needs no Node, under the address and undefined-behaviour sanitizers. */
+function checkNative() {
+  const found = (/** @type {string} */ tool) => spawnSync(tool, ["--version"], { stdio: "ignore" }).status === 0;
+  if (!found("cmake") || !found("c++")) {
+    console.log("passed over: C interface under sanitizers (it needs cmake and a C++ compiler)");
+    return;
+  }
+  const build = join(root, "packages/kernels/build/sanitized");
+  const options = ["-DPARISKV_CUDA=OFF", "-DPARISKV_TESTS=ON", "-DPARISKV_SANITIZE=address,undefined"];
+  if (!check("configure the native tests", ["cmake", "-S", "packages/kernels", "-B", build, ...options])) return;
+  if (!check("build the native tests", ["cmake", "--build", build, "--parallel", "2", "--target", "pkv_test"])) return;
+  check("C interface under sanitizers", [join(build, "pkv_test")]);
+}
+
 check("lint and format", [bin("biome"), "ci", "--error-on-warnings", "--colors=off"]);
 for (const folder of [...PACKAGES.map((layer) => layer.folder), "tools"])
   check(`types of ${folder}`, [node, join(root, "node_modules/typescript-7/bin/tsc"), "--noEmit", "-p", folder]);
 check("layers", [node, join(root, "tools/check-layers.mjs")]);
 check("constants in TypeScript and C", [node, join(root, "tools/spec-header.mjs"), "--check"]);
 check("links in the documentation", [node, join(root, "tools/check-links.mjs")]);
+for (const page of ["cpu", "quality"]) {
+  check(`benchmark page ${page}`, [node, join(root, `tools/bench/${page}-page.mjs`), "--check"]);
+}
+checkNative();
 check("unused files and dependencies", [
   bin("knip"),
   "--no-config-hints",
