@@ -20,6 +20,8 @@ const { values: flags } = parseArgs({
     lengths: { type: "string", default: "4096,16384,32768" },
     samples: { type: "string", default: "20,20,8" },
     device: { type: "string", default: "auto" },
+    // Where to write the dense tokens of the recorded prompts, for tools/bench/verify-tokens.py.
+    tokens: { type: "string" },
   },
 });
 const say = (/** @type {string} */ text) => process.stderr.write(`${text}\n`);
@@ -37,7 +39,7 @@ const folder = decoder.openModelFolder(decoder.bundledModelPath());
 const tokenizer = decoder.TextTokenizer.open(folder.path);
 const context = kernels.createContext({ device: flags.device });
 const policy = { mode: "vote", topK: 100, group: "max" };
-const modelFor = (/** @type {number} */ maxTokens) =>
+const modelFor = async (/** @type {number} */ maxTokens) =>
   decoder.DecoderModel.load(folder, {
     context,
     maxTokens,
@@ -98,10 +100,11 @@ function scoreRecorded(text, sample) {
 }
 
 const recorded = [];
+const denseTokens = [];
 if (flags.fixtures) {
   const { items } = JSON.parse(gunzipSync(readFileSync(flags.fixtures)).toString("utf8"));
   const short = items.filter((item) => item.L === 4096);
-  const model = modelFor(8192);
+  const model = await modelFor(8192);
   for (const task of new Set(short.map((item) => item.task))) {
     const row = {
       task,
@@ -109,6 +112,7 @@ if (flags.fixtures) {
       equal: 0,
       closeCalls: 0,
       wrong: 0,
+      parted: [],
       values: 0,
       denseRight: 0,
       retrievalRight: 0,
@@ -117,13 +121,17 @@ if (flags.fixtures) {
     };
     for (const item of short.filter((entry) => entry.task === task).slice(0, 20)) {
       const { dense, retrieval } = await both(model, item.prompt_ids, item.greedy_ids.length + SPARE_TOKENS);
+      denseTokens.push({ task, seed: item.seed, prompt: item.prompt_ids, answer: dense.tokens });
       const ids = item.greedy_ids.filter((id) => !folder.eosTokenIds.includes(id));
+      // An output that was cut at its limit has no end token: then only what was recorded is compared.
+      const ended = ids.length < item.greedy_ids.length;
       const at = ids.findIndex((id, index) => dense.tokens[index] !== id);
-      const first = at < 0 && dense.tokens.length !== ids.length ? ids.length : at;
+      const first = at < 0 && ended && dense.tokens.length !== ids.length ? ids.length : at;
       row.prompts++;
       if (first < 0) row.equal++;
       else if (dense.margins[first] < MARGIN) row.closeCalls++;
       else row.wrong++;
+      if (first >= 0) row.parted.push({ seed: item.seed, token: first, margin: dense.margins[first] });
       const sample = { task, values: item.values, expectedText: item.expected_text };
       const right = (/** @type {ArrayLike<number>} */ tokens) =>
         Math.round(scoreRecorded(tokenizer.decode(tokens), sample) * item.values.length);
@@ -140,10 +148,12 @@ if (flags.fixtures) {
   model.dispose();
 }
 
+if (flags.tokens) writeFileSync(flags.tokens, JSON.stringify(denseTokens));
+
 const answers = [];
 const samples = flags.samples.split(",").map(Number);
 for (const [index, contextTokens] of flags.lengths.split(",").map(Number).entries()) {
-  const model = modelFor(contextTokens + 1024);
+  const model = await modelFor(contextTokens + 1024);
   for (const task of EASY) {
     const row = {
       task,
