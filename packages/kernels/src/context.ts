@@ -12,9 +12,9 @@ export type DeviceName = "reference" | "cpu" | "cuda";
 export type MemoryKind = "device" | "pinned" | "mapped";
 /** Element types of weights and of K and V. */
 export type Dtype = "f32" | "bf16" | "f16";
-/** Vote tables: the paper's tiers, or graded inner products (algorithm.md §3). */
+/** Vote tables: the paper's tiers, or graded inner products (docs/mathematics.md §3). */
 export type Votes = "tiered" | "graded";
-/** How the query heads that share a KV head are combined (algorithm.md §4). */
+/** How the query heads that share a KV head are combined (docs/mathematics.md §4). */
 export type Group = "mean" | "max" | "sum";
 
 /** A piece of memory of a context. Reads and writes copy, and are ordered after all work queued before them. */

@@ -12,13 +12,13 @@ export const DTYPE = { F32: 0, BF16: 1, F16: 2 } as const;
 /** Kinds of memory: on the device; page-locked host memory; page-locked and readable by the device in place. */
 export const MEMORY = { DEVICE: 0, PINNED: 1, MAPPED: 2 } as const;
 
-/** Ladder of a (slot, layer): everything, estimate every key, or votes first (algorithm.md §3). */
+/** Ladder of a (slot, layer): everything, estimate every key, or votes first (docs/mathematics.md §3). */
 export const MODE = { DENSE: 0, SCAN: 1, VOTE: 2 } as const;
 
-/** How a KV head's votes are made from the rotated query (algorithm.md §3). */
+/** How a KV head's votes are made from the rotated query (docs/mathematics.md §3). */
 export const VOTES = { TIERED: 0, GRADED: 1 } as const;
 
-/** How the query heads of a query group are combined (algorithm.md §4). */
+/** How the query heads of a query group are combined (docs/mathematics.md §4). */
 export const GROUP = { MEAN: 0, MAX: 1, SUM: 2 } as const;
 
 /** Fields of one entry of the budget table `[slots, layers, BUDGET_FIELDS] i32`; TIER_0 begins six tier thresholds. */

@@ -1,4 +1,5 @@
 import type { Readable } from "node:stream";
+import { EXIT } from "./exit-code.js";
 
 /** The world as a command sees it: what it may read, where it writes, and when it has to stop. */
 export interface CommandIo {
@@ -6,33 +7,38 @@ export interface CommandIo {
   readonly input: Readable;
   /** Writes to stdout: the answer and nothing else. */
   readonly writeOutput: (text: string) => void;
-  /** Writes to stderr: progress, notices, errors. */
+  /** Writes to stderr: progress, notices, errors. No colour is ever written. */
   readonly writeNotice: (text: string) => void;
-  readonly outputIsTerminal: boolean;
+  /** Whether a line of stderr may be rewritten. */
   readonly noticeIsTerminal: boolean;
-  /** Whether escape codes for colour may be written. */
-  readonly usesColor: boolean;
   /** Aborted by the first interrupt: stop generating, keep what is there. */
   readonly signal: AbortSignal;
 }
 
-/** The world of this process; `signal` is aborted by its first interrupt. */
-export function processIo(signal: AbortSignal): CommandIo {
-  const { env, stdin, stdout, stderr } = process;
-  // A reader that leaves (`| head`) ends the program without a word, as it does with other tools.
-  stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") process.exit(0);
-    throw error;
+/** The parts of the process that the program works with. */
+export type ProgramProcess = Pick<NodeJS.Process, "env" | "stdin" | "stdout" | "stderr" | "on" | "exit">;
+
+/**
+ * The world of a process; `signal` is aborted by its first interrupt.
+ *
+ * When stdout takes no more, the program ends: without a word where the reader has left (`| head`), as other tools do, and
+ * with one sentence where the disk is full. Whoever closes stderr wants no notices, and the answer goes on.
+ */
+export function processIo(signal: AbortSignal, from: ProgramProcess = process): CommandIo {
+  const { env, stdin, stdout, stderr } = from;
+  stdout.on("error", ({ code = "an unknown failure" }: NodeJS.ErrnoException) => {
+    if (code === "EPIPE") return from.exit(EXIT.ok);
+    const reason = code === "ENOSPC" ? "a full disk" : `the failure ${code}`;
+    stderr.write(`Expected stdout to be writable but received ${reason}.\n`);
+    return from.exit(EXIT.failure);
   });
+  stderr.on("error", () => {});
   return {
     environment: env,
     input: stdin,
     writeOutput: (text) => void stdout.write(text),
     writeNotice: (text) => void stderr.write(text),
-    outputIsTerminal: stdout.isTTY === true,
-    noticeIsTerminal: stderr.isTTY === true,
-    // no-color.org: any text that is not empty switches colour off
-    usesColor: stderr.isTTY === true && !env.NO_COLOR && env.TERM !== "dumb",
+    noticeIsTerminal: stderr.isTTY === true && env.TERM !== "dumb",
     signal,
   };
 }

@@ -35,6 +35,8 @@ export function describeFailure(error: unknown, withStack: boolean): string {
     const cause = error.cause === undefined ? "" : `\nCaused by: ${describeFailure(error.cause, true)}`;
     return `${error.stack ?? error.message}${cause}`;
   }
-  const message = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, " ").trim();
+  const text = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, " ").trim();
+  // A file's name may hold codes that a terminal obeys.
+  const message = text.replace(/\p{Cc}/gu, "\uFFFD");
   return /[.!?]$/.test(message) ? message : `${message || "An unknown failure"}.`;
 }

@@ -12,7 +12,7 @@ import {
 } from "./flag.js";
 
 /** The longest context that can be asked for, in tokens. */
-export const MAX_CONTEXT_TOKENS = 2 ** 24;
+const MAX_CONTEXT_TOKENS = 2 ** 24;
 
 const flag = <Value>(description: Flag<Value>): Flag<Value> => description;
 
@@ -42,7 +42,7 @@ export const contextFlags = {
     fallback: 0,
     read: readTokens(0, MAX_CONTEXT_TOKENS),
   }),
-  kvDtype: flag({
+  kvDtype: flag<"auto" | "bf16" | "f16" | "f32">({
     syntax: "--kv-dtype <type>",
     about: "how keys and values are stored: auto, bf16, f16 or f32",
     fallback: "auto",
@@ -58,13 +58,13 @@ export const retrievalFlags = {
     fallback: 100,
     read: readWholeNumber(1, 65_536),
   }),
-  votes: flag({
+  votes: flag<"graded" | "tiered">({
     syntax: "--votes <rule>",
     about: "vote tables: graded or tiered",
     fallback: "graded",
     read: readChoice("graded", "tiered"),
   }),
-  group: flag({
+  group: flag<"mean" | "max" | "sum">({
     syntax: "--group <policy>",
     about: "how the query heads of a KV head agree: mean, max or sum",
     fallback: "max",
@@ -74,7 +74,7 @@ export const retrievalFlags = {
 
 /** Whether retrieval is used. */
 export const attentionFlags = {
-  attention: flag({
+  attention: flag<"auto" | "pariskv" | "dense">({
     syntax: "--attention <kind>",
     about: "auto, pariskv or dense",
     fallback: "auto",

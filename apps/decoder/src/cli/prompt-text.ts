@@ -1,16 +1,18 @@
-import { readFileSync, statSync } from "node:fs";
+import { createReadStream } from "node:fs";
+import { addAbortSignal, type Readable } from "node:stream";
 import { InvalidArgumentError } from "@pariskv/quantizer";
 import type { CommandIo } from "./command-io.js";
 
-/** The longest prompt that is read, in bytes: far above what 2^24 tokens need. */
-export const MAX_PROMPT_BYTES = 256 * 1024 * 1024;
+/** The longest prompt that is read, in bytes: far above what any model's context holds. */
+export const MAX_PROMPT_BYTES = 128 * 1024 * 1024;
 
 const DECODER = new TextDecoder("utf-8", { fatal: true });
 
 /**
- * The prompt of a command: given in words, in a file, or on stdin when the file is `-`.
+ * The prompt of a command: given in words, in a file or pipe, or on stdin when the file is `-`.
  *
- * @throws InvalidArgumentError when the file cannot be read, is empty, too large or not UTF-8.
+ * @throws InvalidArgumentError when the file cannot be read, is empty, too large or not UTF-8; an AbortError after an
+ * interrupt.
  */
 export async function readPrompt(
   options: { readonly prompt: string | undefined; readonly file: string | undefined },
@@ -18,12 +20,12 @@ export async function readPrompt(
 ): Promise<string> {
   if (options.prompt !== undefined) return requireText(options.prompt, "--prompt");
   const path = options.file ?? "-";
-  const bytes = path === "-" ? await readInput(io) : readPromptFile(path);
+  const bytes = await readLimited(path === "-" ? io.input : openPromptFile(path), path, io.signal);
   try {
     return requireText(DECODER.decode(bytes), "--file");
   } catch (error) {
     if (InvalidArgumentError.isInstance(error)) throw error;
-    throw new InvalidArgumentError({ argument: "--file", expected: "UTF-8 text", received: path, cause: error });
+    throw refuse("UTF-8 text", path, error);
   }
 }
 
@@ -32,31 +34,29 @@ function requireText(text: string, argument: string): string {
   throw new InvalidArgumentError({ argument, expected: "a text of at least one character", received: "" });
 }
 
-function readPromptFile(path: string): Uint8Array {
-  const refuse = (expected: string, cause?: unknown) =>
-    new InvalidArgumentError({ argument: "--file", expected, received: path, cause });
-  try {
-    const stats = statSync(path);
-    if (stats.isDirectory()) throw refuse("a file, not a folder");
-    if (stats.size > MAX_PROMPT_BYTES) throw refuse(`a file of at most ${MAX_PROMPT_BYTES} bytes`);
-    return readFileSync(path);
-  } catch (error) {
-    if (InvalidArgumentError.isInstance(error)) throw error;
-    throw refuse("a readable file", error);
-  }
+function refuse(expected: string, path: string, cause?: unknown): InvalidArgumentError {
+  return new InvalidArgumentError({ argument: "--file", expected, received: path, cause });
 }
 
-async function readInput(io: CommandIo): Promise<Uint8Array> {
+function openPromptFile(path: string): Readable {
+  if (path.includes("\0")) throw refuse("a name without a NUL character", path);
+  return createReadStream(path);
+}
+
+/** Everything a stream gives, counted as it comes: a device may never end, and a pipe does not say its length. */
+async function readLimited(stream: Readable, path: string, signal: AbortSignal): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
-  for await (const chunk of io.input as AsyncIterable<Uint8Array | string>) {
-    const bytes = typeof chunk === "string" ? Buffer.from(chunk) : chunk;
-    sizeBytes += bytes.byteLength;
-    if (sizeBytes > MAX_PROMPT_BYTES) {
-      const expected = `stdin of at most ${MAX_PROMPT_BYTES} bytes`;
-      throw new InvalidArgumentError({ argument: "--file", expected, received: "more" });
+  try {
+    for await (const chunk of addAbortSignal(signal, stream) as AsyncIterable<Uint8Array>) {
+      sizeBytes += chunk.byteLength;
+      if (sizeBytes > MAX_PROMPT_BYTES) throw refuse(`at most ${MAX_PROMPT_BYTES} bytes long`, path);
+      chunks.push(chunk);
     }
-    chunks.push(bytes);
+  } catch (error) {
+    if (signal.aborted || InvalidArgumentError.isInstance(error)) throw error;
+    const isFolder = (error as NodeJS.ErrnoException).code === "EISDIR";
+    throw refuse(isFolder ? "a file, not a folder" : "a readable file", path, error);
   }
   return Buffer.concat(chunks);
 }

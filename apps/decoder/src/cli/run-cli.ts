@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { packageFolder } from "../model-files/package-folder.js";
-import { type CommandIo, processIo } from "./command-io.js";
+import { type CommandIo, type ProgramProcess, processIo } from "./command-io.js";
 import { describeFailure, EXIT, exitCodeOf } from "./exit-code.js";
 import { type CommandHandlers, createProgram, isCommanderError } from "./program.js";
 
@@ -38,13 +38,16 @@ export async function runCli(words: readonly string[], handlers: CommandHandlers
 /**
  * Runs the command line of this process: the first interrupt stops the work, a second one ends the program at once.
  */
-export async function main(handlers: CommandHandlers): Promise<void> {
+export async function main(
+  handlers: CommandHandlers,
+  from: ProgramProcess & Pick<NodeJS.Process, "argv" | "exitCode"> = process,
+): Promise<void> {
   const controller = new AbortController();
-  process.on("SIGINT", () => {
-    if (controller.signal.aborted) process.exit(EXIT.interrupted);
+  from.on("SIGINT", () => {
+    if (controller.signal.aborted) from.exit(EXIT.interrupted);
     controller.abort();
   });
-  process.exitCode = await runCli(process.argv.slice(2), handlers, processIo(controller.signal));
+  from.exitCode = await runCli(from.argv.slice(2), handlers, processIo(controller.signal, from));
 }
 
 /** "error: unknown option '--x'\n(Did you mean --y?)" -> "Unknown option '--x'. (Did you mean --y?)" */

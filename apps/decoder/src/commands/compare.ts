@@ -13,27 +13,13 @@ const DEFAULT_TOKENS = 64;
 export async function runCompare(options: CompareOptions, io: CommandIo): Promise<number> {
   const prompt = await readPrompt(options, io);
   const maxTokens = options.maxTokens ?? DEFAULT_TOKENS;
-  let promptIds: Uint32Array = new Uint32Array();
-  using session = openSession(
-    {
-      model: options.model,
-      device: options.device,
-      kvDtype: options.kvDtype as "auto",
-      ctxSize: options.ctxSize,
-      policy: { ...policyOf(options), mode: "vote" },
-      neededTokens: (tokenizer) => {
-        promptIds = tokenizer.encode(prompt);
-        return promptIds.length;
-      },
-      sequences: 3,
-      sharedPrefix: true,
-    },
-    io,
-  );
-  const { model, tokenizer, folder } = session;
+  const policy = { ...policyOf(options), mode: "vote" } as const;
+  using session = await openSession({ ...options, prompt, policy, sequences: 3, forkTokens: maxTokens }, io);
+  const { model, tokenizer, folder, promptIds } = session;
   const sequence = model.createSequence();
   const { logits } = await prefillWithProgress(session, sequence, promptIds, io);
-  const room = model.retriever.memory.maxTokens - sequence.tokens;
+  // The first token comes from the prefill, and the last one is not appended.
+  const room = model.maxTokens - sequence.tokens + 1;
   const comparison = await compareAttention(model, sequence, {
     firstLogits: logits,
     maxTokens: Math.min(maxTokens, room),

@@ -1,16 +1,28 @@
-import { buildNeedleDemo, formatTable, scoreValues } from "@pariskv/evaluation";
+import { buildNeedleDemo, formatTable, type Sample, scoreValues } from "@pariskv/evaluation";
+import type { Sequence } from "@pariskv/retrieval";
 import type { CommandIo } from "../cli/command-io.js";
 import { EXIT } from "../cli/exit-code.js";
 import type { DemoOptions } from "../cli/options.js";
-import { Sampler } from "../text/sampler.js";
-import { type Answer, generateAnswer, prefillWithProgress } from "./answer.js";
-import { openContext, openSession, policyOf } from "./session.js";
+import { mostLikely } from "../text/most-likely.js";
+import { type Answer, generateAnswer, type Prefill, prefillWithProgress } from "./answer.js";
+import { openContext, openSession, policyOf, type Session } from "./session.js";
 
 /** Tokens of the haystack that each kind of backend reads in about a minute. */
 const HAYSTACK_TOKENS = { simd: 16_384, portable: 8_192, reference: 2_048 };
 
-/** Room for the answer beyond the haystack, whose length includes the expected answer. */
-const SPARE_TOKENS = 64;
+/** Tokens that an answer may be longer than the expected one, where the context has room for them. */
+const SPARE_TOKENS = 16;
+
+/** Most tokens of an answer, which has a few values of a few digits: what the forks need pages for. */
+const MAX_ANSWER_TOKENS = 512;
+
+const MODES = ["dense", "retrieval"] as const;
+
+/** One answer, and how many of its values are right. */
+interface ModeReport extends Answer {
+  readonly mode: (typeof MODES)[number];
+  readonly valuesRight: number;
+}
 
 /**
  * The main job: hides values in a long text, reads it once, and decodes the answer twice, with dense attention and with
@@ -18,85 +30,32 @@ const SPARE_TOKENS = 64;
  */
 export async function runDemo(options: DemoOptions, io: CommandIo): Promise<number> {
   const contextTokens = options.ctxSize ?? defaultHaystack(options.device);
-  using session = openSession(
-    {
-      model: undefined,
-      device: options.device,
-      kvDtype: options.kvDtype as "auto",
-      ctxSize: contextTokens + SPARE_TOKENS,
-      // The demo shows retrieval at any length, also where dense attention would be as fast.
-      policy: { ...policyOf(options), mode: "vote" },
-      sequences: 3,
-      sharedPrefix: true,
-    },
-    io,
-  );
+  // The demo shows retrieval at any length, also where dense attention would be as fast.
+  const policy = { ...policyOf(options), mode: "vote" } as const;
+  const memory = { ctxSize: contextTokens, sequences: 3, forkTokens: MAX_ANSWER_TOKENS };
+  using session = await openSession({ ...options, ...memory, model: undefined, policy }, io);
   const { model, tokenizer, context } = session;
-  if (context.device === "reference") {
-    io.writeNotice("pure TypeScript: no native addon on this machine, so the demo reads a shorter text\n");
+  if (options.ctxSize === undefined && context.device === "reference") {
+    io.writeNotice(`plain TypeScript reads slowly: the text of this demo is shorter, ${contextTokens} tokens\n`);
   }
+  // Prompt and answer together fill `contextTokens`.
   const sample = buildNeedleDemo({ tokenizer, contextTokens, seed: options.seed });
-  const promptIds = tokenizer.encode(sample.prompt);
   const say = options.json ? () => {} : io.writeOutput;
-  say(`\nA text of ${promptIds.length} tokens hides ${sample.facts.length} facts. The question at its end:\n`);
+  say(`\nA text of ${sample.promptTokens} tokens hides ${sample.facts.length} facts. The question at its end:\n`);
   say(`${sample.prompt.slice(sample.questionOffsetCharacters)}\n\n`);
 
   const prompt = model.createSequence();
-  const { logits, tokensPerSecond } = await prefillWithProgress(session, prompt, promptIds, io);
-  const answers: Record<"dense" | "retrieval", Answer> = {} as never;
-  for (const mode of ["dense", "retrieval"] as const) {
-    using sequence = prompt.fork();
-    sequence.mode = mode === "dense" ? "dense" : "policy";
+  const prefill = await prefillWithProgress(session, prompt, tokenizer.encode(sample.prompt), io);
+  const reports: ModeReport[] = [];
+  for (const mode of MODES) {
     say(`\n${mode === "dense" ? "dense attention" : `retrieval, K = ${options.retrievalK}`}:`);
-    answers[mode] = await generateAnswer(
-      session,
-      sequence,
-      {
-        firstLogits: logits,
-        maxTokens: sample.answerTokens + 16,
-        choose: greedy(),
-        onText: say,
-      },
-      io,
-    );
+    reports.push(await answer(session, prompt, mode, sample, prefill.logits, say, io));
     say("\n");
     io.signal.throwIfAborted();
   }
-  const report = (["dense", "retrieval"] as const).map((mode) => {
-    const score = scoreValues(answers[mode].text, sample);
-    return { mode, valuesRight: Math.round(score.inPlaceShare * sample.values.length), ...answers[mode] };
-  });
-  const memory = { ...model.retriever.memory.bytes, weights: model.weightBytes };
-  const allRight = report.every((row) => row.valuesRight === sample.values.length);
-  if (options.json) {
-    const { values, seed } = sample;
-    const machine = { device: context.device, detail: context.detail };
-    const prefill = { tokens: promptIds.length, tokensPerSecond };
-    io.writeOutput(`${JSON.stringify({ ...machine, seed, prefill, values, modes: report, memoryBytes: memory })}\n`);
-  } else {
-    const right = { align: "right" } as const;
-    const table = formatTable(
-      [
-        { title: "" },
-        { title: "values right", ...right },
-        { title: "tokens/s", ...right },
-        { title: "keys read", ...right },
-        { title: "K and V touched", ...right },
-        { title: "summaries touched", ...right },
-      ],
-      report.map((row) => [
-        row.mode,
-        `${row.valuesRight} of ${sample.values.length}`,
-        row.tokensPerSecond.toFixed(1),
-        `${(100 * row.readShare).toFixed(1)} %`,
-        megabytes(row.kvBytesRead),
-        megabytes(row.summaryBytesRead),
-      ]),
-    );
-    const parts = Object.entries(memory).map(([purpose, bytes]) => `${purpose} ${megabytes(bytes)}`);
-    say(`\n${table}\n\nmemory: ${parts.join(", ")}\n`);
-    say(`backend: ${context.device} (${context.detail})\n`);
-  }
+  const report = options.json ? jsonReport : textReport;
+  io.writeOutput(report(session, sample, prefill, reports));
+  const allRight = reports.every(({ valuesRight }) => valuesRight === sample.values.length);
   if (!allRight) io.writeNotice("not every value is right\n");
   return allRight ? EXIT.ok : EXIT.failure;
 }
@@ -107,10 +66,53 @@ function defaultHaystack(device: string): number {
   return context.detail.startsWith("portable") ? HAYSTACK_TOKENS.portable : HAYSTACK_TOKENS.simd;
 }
 
-function greedy(): (logits: Float32Array) => number {
-  const sampler = new Sampler({ temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0 });
-  return (logits) => sampler.choose(logits);
+/** Answers on a fork of the prompt, greedily. */
+async function answer(
+  session: Session,
+  prompt: Sequence,
+  mode: ModeReport["mode"],
+  sample: Sample,
+  firstLogits: Float32Array,
+  onText: (text: string) => void,
+  io: CommandIo,
+): Promise<ModeReport> {
+  using sequence = prompt.fork();
+  sequence.mode = mode === "dense" ? "dense" : "policy";
+  const maxTokens = Math.min(sample.answerTokens + SPARE_TOKENS, MAX_ANSWER_TOKENS);
+  const result = await generateAnswer(session, sequence, { firstLogits, maxTokens, choose: mostLikely, onText }, io);
+  const { inPlaceShare } = scoreValues(result.text, sample);
+  return { mode, valuesRight: Math.round(inPlaceShare * sample.values.length), ...result };
 }
+
+type Report = (session: Session, sample: Sample, prefill: Prefill, reports: readonly ModeReport[]) => string;
+
+const jsonReport: Report = ({ model, context }, { seed, values }, { tokens, tokensPerSecond }, modes) => {
+  const { device, detail } = context;
+  const prefill = { tokens, tokensPerSecond };
+  return `${JSON.stringify({ device, detail, seed, prefill, values, modes, memoryBytes: model.bytes })}\n`;
+};
+
+const textReport: Report = ({ model, context }, { values }, _prefill, reports) => {
+  const right = { align: "right" } as const;
+  const columns = [
+    { title: "" },
+    { title: "values right", ...right },
+    { title: "tokens/s", ...right },
+    { title: "keys read", ...right },
+    { title: "K and V touched", ...right },
+    { title: "summaries touched", ...right },
+  ];
+  const rows = reports.map(({ mode, valuesRight, tokensPerSecond, readShare, kvBytesRead, summaryBytesRead }) => [
+    mode,
+    `${valuesRight} of ${values.length}`,
+    tokensPerSecond?.toFixed(1) ?? "none",
+    readShare === null ? "none" : `${(100 * readShare).toFixed(1)} %`,
+    megabytes(kvBytesRead),
+    megabytes(summaryBytesRead),
+  ]);
+  const parts = Object.entries(model.bytes).map(([purpose, bytes]) => `${purpose} ${megabytes(bytes)}`);
+  return `\n${formatTable(columns, rows)}\n\nmemory: ${parts.join(", ")}\nbackend: ${context.device} (${context.detail})\n`;
+};
 
 function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`;

@@ -1,67 +1,87 @@
 import { formatTable } from "@pariskv/evaluation";
-import { fitMemory, kvBytesPerToken, longestContext, summaryBytesPerToken } from "@pariskv/memory";
+import {
+  fitMemory,
+  kvBytesPerToken,
+  longestContext,
+  type MemoryLimits,
+  type MemoryPlan,
+  planMemory,
+  summaryBytesPerToken,
+} from "@pariskv/memory";
 import type { CommandIo } from "../cli/command-io.js";
 import { EXIT } from "../cli/exit-code.js";
 import type { PlanOptions } from "../cli/options.js";
-import { openModelFolder, resolveModelPath } from "../model-files/model-folder.js";
-import { decoderMemoryRequest, planDecoderMemory } from "./decoder-memory.js";
+import { decoderMemoryRequest } from "../model/decoder-memory.js";
+import { resolveModelPath } from "../model-files/model-folder.js";
+import { readModelOutline } from "../model-files/model-outline.js";
 import { memoryLimits, policyOf } from "./session.js";
+
+/** What `pariskv plan --json` prints. */
+interface PlanReport {
+  readonly contextTokens: number;
+  readonly sequences: number;
+  readonly perToken: { readonly kvBytes: number; readonly summaryBytes: number };
+  readonly lines: MemoryPlan["lines"];
+  readonly bytes: MemoryPlan["bytes"];
+  readonly pages: number;
+  readonly limits: MemoryLimits;
+  /** The longest context that fits, up to the model's maximum, in tokens; 0 when none does. */
+  readonly longest: number;
+  readonly fits: boolean;
+}
 
 /** Says whether a context fits, from config and headers alone. Exit code 3 when it does not. */
 export async function runPlan(options: PlanOptions, io: CommandIo): Promise<number> {
-  using folder = openModelFolder(resolveModelPath(options.model, io.environment));
-  const { maxPositions } = folder.config;
+  const { parallel: sequences, kvDtype } = options;
+  const outline = readModelOutline(resolveModelPath(options.model, io.environment));
+  const { maxPositions, weightDtype } = outline.config;
   const contextTokens = options.ctxSize === 0 ? maxPositions : options.ctxSize;
-  const request = decoderMemoryRequest(folder, {
-    sequences: options.parallel,
-    kvDtype: options.kvDtype as "auto",
+  const request = decoderMemoryRequest(outline, {
+    sequences,
     policy: policyOf(options),
+    ...(kvDtype !== "auto" && { kvDtype }),
   });
-  const plan = planDecoderMemory(folder, request, contextTokens);
+  const { lines, bytes, pages } = planMemory({ ...request, contextTokens });
   const limits = memoryLimits();
-  const fit = fitMemory(plan, limits);
-  const longest = longestContext({ ...request, contextTokens }, limits, maxPositions);
-  const perToken = {
-    kvBytes: kvBytesPerToken(request.geometry),
-    summaryBytes: summaryBytesPerToken(request.geometry),
+  const report: PlanReport = {
+    contextTokens,
+    sequences,
+    perToken: {
+      kvBytes: kvBytesPerToken(request.geometry),
+      summaryBytes: summaryBytesPerToken(request.geometry),
+    },
+    lines,
+    bytes,
+    pages,
+    limits,
+    longest: longestContext({ ...request, contextTokens }, limits, maxPositions),
+    ...fitMemory({ lines, bytes, pages }, limits),
   };
-  if (options.json) {
-    const { bytes, lines, pages } = plan;
-    const report = {
-      contextTokens,
-      sequences: options.parallel,
-      perToken,
-      lines,
-      bytes,
-      pages,
-      limits,
-      longest,
-      ...fit,
-    };
-    io.writeOutput(`${JSON.stringify(report)}\n`);
-  } else {
-    const right = { align: "right" } as const;
-    const table = formatTable(
-      [{ title: "what" }, { title: "where" }, { title: "MiB", ...right }],
-      plan.lines.map((line) => [line.purpose, line.kind, mebibytes(line.bytes)]),
-    );
-    const kv = `${perToken.kvBytes} bytes of K and V and ${perToken.summaryBytes} bytes of summaries a token`;
-    const total = plan.bytes.device + plan.bytes.pinned + plan.bytes.mapped;
-    const free = "sharedBytes" in limits ? limits.sharedBytes : limits.deviceBytes + limits.hostBytes;
-    io.writeOutput(`${options.parallel} × ${contextTokens} tokens: ${kv}\n\n${table}\n\n`);
-    io.writeOutput(
-      fit.fits
-        ? `fits: ${mebibytes(total)} MiB of ${mebibytes(free)} MiB free\n`
-        : `does not fit: ${mebibytes(total)} MiB of ${mebibytes(free)} MiB free; ${remedy(longest, options.parallel)}\n`,
-    );
-    if (contextTokens > maxPositions) io.writeNotice(`the model was made for ${maxPositions} tokens\n`);
-  }
-  return fit.fits ? EXIT.ok : EXIT.doesNotFit;
+  if (outline.origin === "config")
+    io.writeNotice(`no weight files: weights are counted from config.json as ${weightDtype}\n`);
+  if (contextTokens > maxPositions) io.writeNotice(`the model was made for ${maxPositions} tokens\n`);
+  io.writeOutput(options.json ? `${JSON.stringify(report)}\n` : describe(report));
+  return report.fits ? EXIT.ok : EXIT.doesNotFit;
 }
 
-function remedy(longest: number, parallel: number): string {
+function describe(report: PlanReport): string {
+  const { contextTokens, sequences, perToken, lines, bytes, limits, fits } = report;
+  const table = formatTable(
+    [{ title: "what" }, { title: "where" }, { title: "MiB", align: "right" }],
+    lines.map((line) => [line.purpose, line.kind, mebibytes(line.bytes)]),
+  );
+  const total = bytes.device + bytes.pinned + bytes.mapped;
+  const free = "sharedBytes" in limits ? limits.sharedBytes : limits.deviceBytes + limits.hostBytes;
+  const sum = `${mebibytes(total)} MiB of ${mebibytes(free)} MiB free`;
+  const what = `${sequences} × ${contextTokens} tokens`;
+  const kv = `${perToken.kvBytes} bytes of K and V and ${perToken.summaryBytes} bytes of summaries a token`;
+  const verdict = fits ? `fits: ${sum}` : `does not fit: ${sum}; ${remedy(report)}`;
+  return `${what}: ${kv}\n\n${table}\n\n${verdict}\n`;
+}
+
+function remedy({ longest, sequences }: PlanReport): string {
   if (longest > 0) return `--ctx-size ${longest} would fit`;
-  return parallel > 1 ? "fewer sequences (--parallel) may fit" : "a smaller model is needed";
+  return sequences > 1 ? "fewer sequences (--parallel) may fit" : "a smaller model is needed";
 }
 
 function mebibytes(bytes: number): string {

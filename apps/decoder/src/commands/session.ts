@@ -1,56 +1,59 @@
 import { availableMemory } from "node:process";
-import { type Context, createContext, type DeviceName } from "@pariskv/kernels";
-import { fitMemory, longestContext, type MemoryLimits } from "@pariskv/memory";
-import { InvalidArgumentError, OutOfMemoryError, PAGE_TOKENS } from "@pariskv/quantizer";
+import { type Context, createContext, type DeviceName, deviceStatus } from "@pariskv/kernels";
+import { fitMemory, longestContext, type MemoryLimits, planMemory } from "@pariskv/memory";
+import { InvalidArgumentError, OutOfMemoryError } from "@pariskv/quantizer";
 import type { RetrievalPolicy } from "@pariskv/retrieval";
 import type { CommandIo } from "../cli/command-io.js";
 import { Progress } from "../cli/progress.js";
+import {
+  type DecoderMemoryOptions,
+  type DecoderMemoryRequest,
+  decoderMemoryRequest,
+  forkCapacityPages,
+} from "../model/decoder-memory.js";
 import { DecoderModel } from "../model/decoder-model.js";
 import { type ModelFolder, openModelFolder, resolveModelPath } from "../model-files/model-folder.js";
 import { TextTokenizer } from "../text/tokenizer.js";
-import { decoderMemoryRequest, planDecoderMemory } from "./decoder-memory.js";
 
 /** The flags that decide how a model is opened. */
 export interface SessionOptions {
+  /** A folder or a repository id; nothing means the bundled model. */
   readonly model: string | undefined;
   readonly device: string;
   readonly kvDtype: "auto" | "bf16" | "f16" | "f32";
   readonly policy: Partial<RetrievalPolicy>;
   /** Context in tokens; 0 means the model's maximum, or what fits. */
   readonly ctxSize: number;
-  /** Tokens that the context must have room for. Default 1. */
-  readonly neededTokens?: (tokenizer: TextTokenizer) => number;
+  /** The prompt, when it is known already: the context must have room for it. */
+  readonly prompt?: string;
   /** Sequences at the same time. Default 1. */
   readonly sequences?: number;
-  /** Sequences that share one prefix need hardly more pages than one. Default false. */
-  readonly sharedPrefix?: boolean;
+  /** Given when all sequences but one are forks of one prefix: the most tokens that each appends to it. */
+  readonly forkTokens?: number;
 }
 
 /** A model on a device, with its tokenizer. */
 export interface Session extends Disposable {
   readonly folder: ModelFolder;
   readonly tokenizer: TextTokenizer;
+  /** The tokens of the prompt; empty when it was not known. */
+  readonly promptIds: Uint32Array;
   readonly context: Context;
   readonly model: DecoderModel;
 }
 
-/** Pages that each further fork of a shared prefix may seal on its own. */
-const OWN_PAGES_PER_FORK = 10;
+/** Memory that is left to the process beside the decoder's: tokenizer, JavaScript heap, buffers of files. */
+const PROCESS_BYTES = 128 * 1024 * 1024;
 
 /** The policy that the retrieval flags ask for. */
 export function policyOf(flags: {
   readonly retrievalK: number;
-  readonly votes: string;
-  readonly group: string;
-  readonly attention?: string;
+  readonly votes: RetrievalPolicy["votes"];
+  readonly group: RetrievalPolicy["group"];
+  readonly attention?: "auto" | "pariskv" | "dense";
 }): Partial<RetrievalPolicy> {
-  const modes = { auto: "auto", pariskv: "vote", dense: "dense" } as const;
-  return {
-    topK: flags.retrievalK,
-    votes: flags.votes as RetrievalPolicy["votes"],
-    group: flags.group as RetrievalPolicy["group"],
-    mode: modes[(flags.attention ?? "auto") as keyof typeof modes],
-  };
+  const { retrievalK: topK, votes, group, attention = "auto" } = flags;
+  return { topK, votes, group, mode: attention === "pariskv" ? "vote" : attention };
 }
 
 /** Makes the context that `--device` asks for. Throws BackendUnavailableError, InvalidArgumentError. */
@@ -62,53 +65,43 @@ export function openContext(device: string): Context {
   return createContext({ device: name as DeviceName | "auto" });
 }
 
-/** What this process may still allocate. */
+/** What this process may still allocate for a decoder. */
 export function memoryLimits(): MemoryLimits {
-  return { sharedBytes: availableMemory() };
+  return { sharedBytes: Math.max(0, availableMemory() - PROCESS_BYTES) };
 }
 
 /**
- * Opens a model folder, its tokenizer and a device, checks that all of it fits, and loads the weights with progress on
- * stderr.
+ * Opens a model folder, its tokenizer and a device, checks that prompt and memory fit, and loads the weights with
+ * progress on stderr.
+ *
+ * @throws ModelFileError, UnsupportedError, BackendUnavailableError; InvalidArgumentError when the prompt is longer than
+ * the context; OutOfMemoryError when the context does not fit; an AbortError after an interrupt. Nothing is leaked.
  */
-export function openSession(options: SessionOptions, io: CommandIo): Session {
+export async function openSession(options: SessionOptions, io: CommandIo): Promise<Session> {
   const folder = openModelFolder(resolveModelPath(options.model, io.environment));
   let context: Context | undefined;
   try {
-    const tokenizer = TextTokenizer.open(folder.path);
-    const contextTokens = chooseContext(folder, options, tokenizer, io);
-    context = openContext(options.device);
-    const progress = new Progress(io, "load", folder.weightBytes);
-    const begin = performance.now();
-    let shownBytes = 0;
-    const { sequences = 1 } = options;
-    const pagesOfOne = Math.ceil(contextTokens / PAGE_TOKENS);
-    const model = DecoderModel.load(folder, {
-      context,
-      maxTokens: contextTokens,
-      maxSequences: sequences,
-      policy: options.policy,
-      ...(options.kvDtype !== "auto" && { kvDtype: options.kvDtype }),
-      ...(options.sharedPrefix && { capacityPages: pagesOfOne + (sequences - 1) * OWN_PAGES_PER_FORK }),
-      onBytes: (bytes) => {
-        progress.add(bytes - shownBytes);
-        shownBytes = bytes;
-      },
-    });
-    const seconds = (performance.now() - begin) / 1000;
-    progress.finish(
-      `${(model.weightBytes / 1e6).toFixed(0)} MB of weights in ${seconds.toFixed(2)} s on ${context.detail}`,
-    );
     const { unappliedSettings } = folder.generationDefaults;
     if (unappliedSettings.length > 0)
       io.writeNotice(`not applied from generation_config.json: ${unappliedSettings.join(", ")}\n`);
+    const wanted = wantedContext(folder, options.ctxSize);
+    const memory = memoryOptions(options);
+    const request = decoderMemoryRequest(folder, memory);
+    const tokenizer = TextTokenizer.open(folder.path);
+    const promptIds =
+      options.prompt === undefined ? new Uint32Array() : encodePrompt(tokenizer, options.prompt, wanted);
+    const isCuttable = options.ctxSize === 0;
+    const maxTokens = fitContext(request, wanted, Math.max(1, promptIds.length), isCuttable, io);
+    context = openContext(options.device);
+    sayFallback(options.device, context, io);
+    const model = await loadModel(folder, context, maxTokens, memory, io);
     const used = context;
     const dispose = () => {
       model.dispose();
       used.dispose();
       folder.close();
     };
-    return { folder, tokenizer, context, model, [Symbol.dispose]: dispose };
+    return { folder, tokenizer, promptIds, context, model, [Symbol.dispose]: dispose };
   } catch (error) {
     context?.dispose();
     folder.close();
@@ -116,31 +109,82 @@ export function openSession(options: SessionOptions, io: CommandIo): Session {
   }
 }
 
-/** The context's length: what was asked for, checked, or the model's maximum cut to what fits, said in one line. */
-function chooseContext(folder: ModelFolder, options: SessionOptions, tokenizer: TextTokenizer, io: CommandIo): number {
-  const { maxPositions } = folder.config;
-  const neededTokens = options.neededTokens?.(tokenizer) ?? 1;
-  const wanted = options.ctxSize === 0 ? maxPositions : options.ctxSize;
-  if (wanted > maxPositions) {
-    throw new InvalidArgumentError({
-      argument: "--ctx-size",
-      expected: `at most ${maxPositions} tokens, the model's maximum`,
-      received: wanted,
-    });
-  }
-  if (neededTokens > wanted) {
-    throw new InvalidArgumentError({
-      argument: "the prompt",
-      expected: `at most ${wanted} tokens long, the context's length`,
-      received: neededTokens,
-    });
-  }
+function memoryOptions({ sequences, forkTokens, kvDtype, policy }: SessionOptions): DecoderMemoryOptions {
+  return { sequences, forkTokens, kvDtype: kvDtype === "auto" ? undefined : kvDtype, policy };
+}
+
+/** The length that is asked for, or the model's maximum. */
+function wantedContext({ config }: ModelFolder, ctxSize: number): number {
+  if (ctxSize <= config.maxPositions) return ctxSize === 0 ? config.maxPositions : ctxSize;
+  throw new InvalidArgumentError({
+    argument: "--ctx-size",
+    expected: `at most ${config.maxPositions} tokens, the model's maximum`,
+    received: ctxSize,
+  });
+}
+
+function encodePrompt(tokenizer: TextTokenizer, prompt: string, maxTokens: number): Uint32Array {
+  const ids = tokenizer.encodeAtMost(prompt, maxTokens);
+  if (ids !== undefined && ids.length >= 1 && ids.length <= maxTokens) return ids;
+  throw new InvalidArgumentError({
+    argument: "the prompt",
+    expected: ids?.length === 0 ? "at least 1 token long" : `at most ${maxTokens} tokens long, the context's length`,
+    received: ids?.length ?? `a text of ${prompt.length} characters`,
+  });
+}
+
+/** The length that fits into free memory: what is wanted, or less where it may be cut, which is then said in one line. */
+function fitContext(
+  request: DecoderMemoryRequest,
+  wanted: number,
+  neededTokens: number,
+  isCuttable: boolean,
+  io: CommandIo,
+): number {
   const limits = memoryLimits();
-  const request = decoderMemoryRequest(folder, { ...options, sequences: options.sharedPrefix ? 1 : options.sequences });
-  const fit = fitMemory(planDecoderMemory(folder, request, wanted), limits);
-  if (fit.fits) return wanted;
-  const fitting = options.ctxSize === 0 ? longestContext({ ...request, contextTokens: wanted }, limits, wanted) : 0;
-  if (fitting < neededTokens && fit.short) throw new OutOfMemoryError(fit.short);
-  io.writeNotice(`context: ${fitting} of the model's ${maxPositions} tokens, which is what fits into free memory\n`);
-  return fitting;
+  const { short } = fitMemory(planMemory({ ...request, contextTokens: wanted }), limits);
+  if (!short) return wanted;
+  const longest = longestContext({ ...request, contextTokens: wanted }, limits, wanted);
+  if (!isCuttable || longest < neededTokens) {
+    if (longest >= neededTokens) io.writeNotice(`--ctx-size ${longest} would fit\n`);
+    throw new OutOfMemoryError(short);
+  }
+  io.writeNotice(`context: ${longest} of the model's ${wanted} tokens, which is what fits into free memory\n`);
+  return longest;
+}
+
+/** Plain TypeScript in the place of native code is a fallback, and none is silent. */
+function sayFallback(device: string, context: Context, io: CommandIo): void {
+  if (device !== "auto" || context.device !== "reference") return;
+  const cpu = deviceStatus().find((status) => status.device === "cpu");
+  io.writeNotice(`plain TypeScript is used, which is slow: ${cpu?.available === false ? cpu.reason : "no CPU"}\n`);
+}
+
+async function loadModel(
+  folder: ModelFolder,
+  context: Context,
+  maxTokens: number,
+  { sequences = 1, forkTokens, kvDtype, policy }: DecoderMemoryOptions,
+  io: CommandIo,
+): Promise<DecoderModel> {
+  const progress = new Progress(io, "load", folder.weightBytes);
+  const begin = performance.now();
+  let shownBytes = 0;
+  const model = await DecoderModel.load(folder, {
+    context,
+    maxTokens,
+    maxSequences: sequences,
+    ...(policy && { policy }),
+    ...(kvDtype && { kvDtype }),
+    ...(forkTokens !== undefined && { capacityPages: forkCapacityPages(maxTokens, sequences, forkTokens) }),
+    onBytes: (bytes) => {
+      progress.add(bytes - shownBytes);
+      shownBytes = bytes;
+    },
+    signal: io.signal,
+  });
+  const seconds = (performance.now() - begin) / 1000;
+  const megabytes = (model.bytes.weights / 1e6).toFixed(0);
+  progress.finish(`${megabytes} MB of weights in ${seconds.toFixed(2)} s on ${context.detail}`);
+  return model;
 }

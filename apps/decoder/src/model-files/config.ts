@@ -1,3 +1,4 @@
+import type { Dtype } from "@pariskv/kernels";
 import { ModelFileError, UnsupportedError } from "@pariskv/quantizer";
 import { z } from "zod";
 import { boundedNumber, flag, parseFields, text, tokenIds, wholeNumber } from "./config-fields.js";
@@ -32,6 +33,8 @@ export interface ModelConfig {
   readonly qkNorm: boolean;
   readonly eosTokenIds: readonly number[];
   readonly bosTokenId: number | undefined;
+  /** How the file says that weights are stored, for planning without them; bf16 where it says nothing known. */
+  readonly weightDtype: Dtype;
 }
 
 const FAMILY_OF_ARCHITECTURE: Readonly<Record<string, ModelFamily>> = {
@@ -40,6 +43,11 @@ const FAMILY_OF_ARCHITECTURE: Readonly<Record<string, ModelFamily>> = {
   Qwen3ForCausalLM: "qwen3",
 };
 const QWEN3_DEFAULT_HEAD_DIM = 128;
+const DTYPE_OF_NAME: ReadonlyMap<string, Dtype> = new Map([
+  ["float32", "f32"],
+  ["bfloat16", "bf16"],
+  ["float16", "f16"],
+]);
 
 const schema = z.object({
   architectures: z.array(text(128)).max(8).nullish(),
@@ -61,6 +69,8 @@ const schema = z.object({
   sliding_window: wholeNumber(1, 2 ** 24).nullish(),
   max_window_layers: wholeNumber(0, 1_024).nullish(),
   layer_types: z.array(text(64)).max(1_024).nullish(),
+  dtype: text(64).nullish(),
+  torch_dtype: text(64).nullish(),
   quantization_config: z.unknown().optional(),
   eos_token_id: tokenIds().nullish(),
   bos_token_id: wholeNumber(0, 2 ** 31 - 1).nullish(),
@@ -121,6 +131,7 @@ export function parseModelConfig(value: unknown, path: string): ModelConfig {
     qkNorm: family === "qwen3",
     eosTokenIds,
     bosTokenId,
+    weightDtype: DTYPE_OF_NAME.get(fields.dtype ?? fields.torch_dtype ?? "") ?? "bf16",
   };
 }
 

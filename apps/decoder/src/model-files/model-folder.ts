@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { ModelFileError } from "@pariskv/quantizer";
 import { bundledModelPath } from "./bundled-model.js";
 import { type ModelConfig, readModelConfig } from "./config.js";
+import { deviceWeightBytes } from "./device-weight-bytes.js";
 import { expectedTensors } from "./expected-tensors.js";
 import { type GenerationDefaults, GREEDY_DEFAULTS, readGenerationDefaults } from "./generation-config.js";
 import { type CacheEnvironment, findInHubCache, isRepositoryId } from "./hub-cache.js";
@@ -16,8 +17,10 @@ export interface ModelFolder extends Disposable {
   /** The tokens that end an answer: generation_config.json's, or else config.json's. */
   readonly eosTokenIds: readonly number[];
   readonly weights: ModelWeights;
-  /** The bytes of all tensors that the model needs, as stored. */
+  /** Bytes of all tensors that the model needs, as stored. */
   readonly weightBytes: number;
+  /** Bytes of the same tensors on a device. */
+  readonly deviceWeightBytes: number;
   /** Closes the weight files; a second call does nothing. */
   close(): void;
 }
@@ -42,7 +45,7 @@ export function resolveModelPath(model: string | undefined, environment: CacheEn
  * @throws UnsupportedError when the model is one that this decoder does not run.
  */
 export function openModelFolder(path: string): ModelFolder {
-  requireModelFolder(path);
+  requireModelFolder(path, ["config.json", "tokenizer.json"]);
   const config = readModelConfig(join(path, "config.json"));
   const generationPath = join(path, "generation_config.json");
   const generationDefaults = existsSync(generationPath) ? readGenerationDefaults(generationPath) : GREEDY_DEFAULTS;
@@ -51,19 +54,33 @@ export function openModelFolder(path: string): ModelFolder {
     const weightBytes = weights.requireTensors(expectedTensors(config));
     const close = () => weights.close();
     const eosTokenIds = generationDefaults.eosTokenIds.length > 0 ? generationDefaults.eosTokenIds : config.eosTokenIds;
-    return { path, config, generationDefaults, eosTokenIds, weights, weightBytes, close, [Symbol.dispose]: close };
+    return {
+      path,
+      config,
+      generationDefaults,
+      eosTokenIds,
+      weights,
+      weightBytes,
+      deviceWeightBytes: deviceWeightBytes(config, (name) => weights.dtype(name)),
+      close,
+      [Symbol.dispose]: close,
+    };
   } catch (error) {
     weights.close();
     throw error;
   }
 }
 
-function requireModelFolder(path: string): void {
+/**
+ * Checks that `path` is a folder with the files that are named.
+ *
+ * @throws ModelFileError when it is not.
+ */
+export function requireModelFolder(path: string, files: readonly string[]): void {
   const expected = "a model folder (config.json, model.safetensors, tokenizer.json)";
   if (!existsSync(path)) throw new ModelFileError({ path, expected, received: "nothing by that name" });
-  if (!statSync(path).isDirectory()) throw new ModelFileError({ path, expected, received: "a file" });
-  for (const file of ["config.json", "tokenizer.json"]) {
-    if (!existsSync(join(path, file)))
-      throw new ModelFileError({ path, expected, received: `a folder without ${file}` });
-  }
+  if (!statSync(path).isDirectory())
+    throw new ModelFileError({ path, expected, received: "something that is no folder" });
+  const missing = files.find((file) => !existsSync(join(path, file)));
+  if (missing) throw new ModelFileError({ path, expected, received: `a folder without ${missing}` });
 }

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import type { Dtype } from "@pariskv/kernels";
 import { InvalidArgumentError, ModelFileError, UnsupportedError } from "@pariskv/quantizer";
 import type { ExpectedTensor } from "./expected-tensors.js";
 import { MAX_TENSORS } from "./limits.js";
@@ -11,7 +12,12 @@ import { quoteName } from "./strict-json.js";
 
 const SINGLE_FILE = "model.safetensors";
 const INDEX_FILE = "model.safetensors.index.json";
-const FLOAT_TYPES: readonly ElementType[] = ["F32", "BF16", "F16"];
+const DTYPE_OF_ELEMENT: Readonly<Partial<Record<ElementType, Dtype>>> = { F32: "f32", BF16: "bf16", F16: "f16" };
+
+/** Whether a folder holds weights, in one file or in shards. */
+export function hasWeightFiles(folder: string): boolean {
+  return [SINGLE_FILE, INDEX_FILE].some((name) => existsSync(join(folder, name)));
+}
 
 /**
  * The weights of a model folder, in one safetensors file or in shards, as one map of tensors.
@@ -102,6 +108,21 @@ export class ModelWeights {
   }
 
   /**
+   * How the elements of a tensor are stored.
+   *
+   * @throws InvalidArgumentError when there is no such tensor; UnsupportedError when its type is not f32, bf16 or f16.
+   */
+  dtype(name: string): Dtype {
+    const file = this.#file(name);
+    const elementType = (file.tensors.get(name) as TensorEntry).elementType;
+    const dtype = DTYPE_OF_ELEMENT[elementType];
+    if (dtype === undefined) {
+      throw new UnsupportedError({ feature: `weights of type ${elementType} (${name} in ${file.path})` });
+    }
+    return dtype;
+  }
+
+  /**
    * Checks that the weights hold every expected tensor in its shape and a float type; further tensors are allowed.
    *
    * @returns the bytes of the expected tensors together.
@@ -121,9 +142,7 @@ export class ModelWeights {
           received: entry === undefined ? "weights without it" : `the shape [${entry.shape.join(", ")}]`,
         });
       }
-      if (!FLOAT_TYPES.includes(entry.elementType)) {
-        throw new UnsupportedError({ feature: `weights of type ${entry.elementType} (${name} in ${path})` });
-      }
+      this.dtype(name);
       totalBytes += entry.sizeBytes;
     }
     return totalBytes;
@@ -138,11 +157,18 @@ export class ModelWeights {
    * @throws DisposedError after `close()`.
    */
   readTensorInto(name: string, target: Uint8Array, onBytes?: BytesListener): void {
-    const file = this.#fileOfTensor.get(name);
-    if (file === undefined) {
-      throw new InvalidArgumentError({ argument: "name", expected: `a tensor of ${this.#folder}`, received: name });
-    }
-    file.readTensorInto(name, target, onBytes);
+    this.#file(name).readTensorInto(name, target, onBytes);
+  }
+
+  /**
+   * Reads the bytes of one tensor from `offsetBytes` on into `target`, as many as it holds.
+   *
+   * @throws InvalidArgumentError when there is no such tensor or it ends before `target` is full.
+   * @throws ModelFileError when the file has changed since it was opened.
+   * @throws DisposedError after `close()`.
+   */
+  readTensorPart(name: string, offsetBytes: number, target: Uint8Array): void {
+    this.#file(name).readTensorPart(name, offsetBytes, target);
   }
 
   /** Closes every file; a second call does nothing. */
@@ -152,5 +178,11 @@ export class ModelWeights {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #file(name: string): SafetensorsFile {
+    const file = this.#fileOfTensor.get(name);
+    if (file) return file;
+    throw new InvalidArgumentError({ argument: "name", expected: `a tensor of ${this.#folder}`, received: name });
   }
 }

@@ -58,10 +58,7 @@ export class SafetensorsFile {
    * @throws DisposedError after `close()`.
    */
   readTensorInto(name: string, target: Uint8Array, onBytes?: BytesListener): void {
-    const entry = this.tensors.get(name);
-    if (entry === undefined) {
-      throw new InvalidArgumentError({ argument: "name", expected: `a tensor of ${this.path}`, received: name });
-    }
+    const entry = this.#entry(name);
     if (target.byteLength !== entry.sizeBytes) {
       throw new InvalidArgumentError({
         argument: "target",
@@ -72,6 +69,25 @@ export class SafetensorsFile {
     this.#file.readInto(target, entry.offsetBytes, onBytes);
   }
 
+  /**
+   * Reads the bytes of one tensor from `offsetBytes` on into `target`, as many as it holds.
+   *
+   * @throws InvalidArgumentError when there is no such tensor or it ends before `target` is full.
+   * @throws ModelFileError when the file has changed since it was opened.
+   * @throws DisposedError after `close()`.
+   */
+  readTensorPart(name: string, offsetBytes: number, target: Uint8Array): void {
+    const entry = this.#entry(name);
+    if (!Number.isSafeInteger(offsetBytes) || offsetBytes < 0 || offsetBytes > entry.sizeBytes - target.byteLength) {
+      throw new InvalidArgumentError({
+        argument: "offsetBytes",
+        expected: `an offset with ${target.byteLength} bytes behind it in tensor ${name} of ${entry.sizeBytes} bytes`,
+        received: offsetBytes,
+      });
+    }
+    this.#file.readInto(target, entry.offsetBytes + offsetBytes);
+  }
+
   /** Closes the file; a second call does nothing. */
   close(): void {
     this.#file.close();
@@ -79,6 +95,12 @@ export class SafetensorsFile {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #entry(name: string): TensorEntry {
+    const entry = this.tensors.get(name);
+    if (entry) return entry;
+    throw new InvalidArgumentError({ argument: "name", expected: `a tensor of ${this.path}`, received: name });
   }
 }
 

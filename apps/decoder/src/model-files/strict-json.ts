@@ -38,8 +38,8 @@ export function parseStrictJson(text: string, limits: StrictJsonLimits): StrictJ
     return new ModelFileError({ path: limits.path, offsetBytes, expected, received, cause });
   };
   const keyIndices = new Map<string, number>();
-  // One entry an open object or array: the keys seen so far, none in an array.
-  const open: (Set<string> | undefined)[] = [];
+  // One entry an open object or array: the keys seen so far, null before the first one.
+  const open: (Set<string> | null)[] = [];
   let values = 0;
   let index = 0;
   while (index < text.length) {
@@ -50,7 +50,9 @@ export function parseStrictJson(text: string, limits: StrictJsonLimits): StrictJ
       values += 1;
       if (isFollowedByColon(text, end)) {
         const key = keyOf(text.slice(index, end));
-        const keys = open.at(-1);
+        // An object pays for its keys when it has some: millions of empty ones are cheap to write.
+        const keys = open.length === 0 ? null : (open[open.length - 1] ?? new Set<string>());
+        if (open.length > 0) open[open.length - 1] = keys;
         if (key === "__proto__") throw fail(index, "JSON without reserved keys", 'the key "__proto__"');
         if (keys?.has(key)) throw fail(index, "JSON without duplicate keys", `a second ${quoteName(key)}`);
         keys?.add(key);
@@ -59,7 +61,7 @@ export function parseStrictJson(text: string, limits: StrictJsonLimits): StrictJ
       index = end;
     } else if (character === 0x7b || character === 0x5b) {
       values += 1;
-      open.push(character === 0x7b ? new Set() : undefined);
+      open.push(null);
       if (open.length > limits.maxDepth) {
         throw fail(index, `JSON of at most ${limits.maxDepth} levels`, "a deeper one");
       }

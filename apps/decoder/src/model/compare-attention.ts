@@ -1,5 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import type { Sequence } from "@pariskv/retrieval";
+import { mostLikely } from "../text/most-likely.js";
 import type { DecoderModel } from "./decoder-model.js";
 
 /** Where retrieval differs from dense attention on one prompt, decoded greedily. */
@@ -34,7 +35,7 @@ export async function compareAttention(
   },
 ): Promise<Comparison> {
   const { firstLogits, maxTokens, endTokenIds, signal } = options;
-  const first = argmax(firstLogits);
+  const first = mostLikely(firstLogits);
   const denseTokenIds: number[] = [];
   const kl: number[] = [];
   let agreements = 0;
@@ -58,8 +59,8 @@ export async function compareAttention(
       model.readLogits(1, forcedLogits);
       readShares += model.retriever.statistics.read()[1]?.readShare ?? 0;
       kl.push(klDivergence(denseLogits, forcedLogits));
-      const next = argmax(denseLogits);
-      if (argmax(forcedLogits) === next) agreements++;
+      const next = mostLikely(denseLogits);
+      if (mostLikely(forcedLogits) === next) agreements++;
       token = next;
       await turn();
     }
@@ -80,7 +81,7 @@ export async function compareAttention(
     firstDivergence: firstDifference(denseTokenIds, retrievalTokenIds),
     kl,
     klMean: kl.reduce((sum, value) => sum + value, 0) / steps,
-    klMax: Math.max(0, ...kl),
+    klMax: kl.reduce((most, value) => Math.max(most, value), 0),
     top1Agreement: kl.length === 0 ? 1 : agreements / kl.length,
     readShare: readShares / steps,
   };
@@ -92,12 +93,6 @@ function firstDifference(a: readonly number[], b: readonly number[]): number | n
   return null;
 }
 
-function argmax(logits: Float32Array): number {
-  let best = 0;
-  for (let id = 1; id < logits.length; id++) if ((logits[id] as number) > (logits[best] as number)) best = id;
-  return best;
-}
-
 /** KL(P, Q) in nats of the softmax distributions of two rows of logits, in float64. */
 function klDivergence(p: Float32Array, q: Float32Array): number {
   const logP = logNormalizer(p);
@@ -105,13 +100,14 @@ function klDivergence(p: Float32Array, q: Float32Array): number {
   let sum = 0;
   for (let id = 0; id < p.length; id++) {
     const a = (p[id] as number) - logP;
-    sum += Math.exp(a) * (a - ((q[id] as number) - logQ));
+    const share = Math.exp(a);
+    if (share > 0) sum += share * (a - ((q[id] as number) - logQ)); // 0 log 0 is 0
   }
   return Math.max(0, sum);
 }
 
 function logNormalizer(logits: Float32Array): number {
-  const most = logits[argmax(logits)] as number;
+  const most = logits[mostLikely(logits)] as number;
   let sum = 0;
   for (const logit of logits) sum += Math.exp(logit - most);
   return most + Math.log(sum);

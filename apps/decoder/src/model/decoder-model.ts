@@ -1,85 +1,111 @@
-import type { Context, DeviceBuffer, Dtype, Rows, Step, Tape } from "@pariskv/kernels";
+import type { Context, DeviceBuffer, Dtype, Tape } from "@pariskv/kernels";
 import { ropeFrequencies } from "@pariskv/kernels/dense";
-import { DisposedError, InvalidArgumentError } from "@pariskv/quantizer";
+import type { KvMemoryBytes } from "@pariskv/memory";
+import { DisposedError, InvalidArgumentError, requireInteger } from "@pariskv/quantizer";
 import { createRetriever, type RetrievalPolicy, type Retriever, type Sequence } from "@pariskv/retrieval";
 import type { ModelConfig } from "../model-files/config.js";
 import type { ModelFolder } from "../model-files/model-folder.js";
-import { type Activations, createActivations } from "./activations.js";
-import { type DeviceWeights, loadWeights, type Matrix } from "./load-weights.js";
+import { type Activations, activationBytes, createActivations } from "./activations.js";
+import { ForwardPass } from "./forward-pass.js";
+import { type DeviceWeights, loadWeights } from "./load-weights.js";
+import { requireSupportedShape } from "./supported-shape.js";
+
+/**
+ * Tokens that one prefill chunk of plain TypeScript holds: it reads about a hundred a second and has one thread, and
+ * between two chunks the program hears an interrupt.
+ */
+const REFERENCE_CHUNK_TOKENS = 32;
 
 /** How a model is put on a device. */
 export interface DecoderModelOptions {
   readonly context: Context;
-  /** Longest sequence, in tokens. */
+  /** Longest sequence, in tokens: at most the model's `maxPositions`. */
   readonly maxTokens: number;
   /** Sequences at the same time. Default 1. */
   readonly maxSequences?: number;
   /** Element type of the stored K and V. Default `bf16`. */
   readonly kvDtype?: Dtype;
+  /** How keys are found. Default: the retriever's. */
   readonly policy?: Partial<RetrievalPolicy>;
   /** Pages of all sequences together; fewer than the default are enough when sequences share a prefix. */
   readonly capacityPages?: number;
   /** Told the bytes of weights read so far. */
   readonly onBytes?: (bytes: number) => void;
+  /** Stops the loading of weights. */
+  readonly signal?: AbortSignal;
+}
+
+/** Bytes that a decoder holds, by what they are for. */
+export interface DecoderBytes extends KvMemoryBytes {
+  readonly weights: number;
+  /** Workspaces of the retrieval stages, and activations. */
+  readonly workspaces: number;
 }
 
 /**
  * A Llama, Qwen2 or Qwen3 model on one context: embedding, layers of attention and MLP, output projection.
  *
- * The decode step of all layers is recorded once for each number of sequences and then run with one call a token;
- * prefill queues the same operators chunk by chunk. Attention is the retriever's.
+ * The steps are recorded once for each number of rows and then run with one call: a decode step a token, prefill chunk
+ * by chunk away from the JavaScript thread. Attention is the retriever's.
  */
 export class DecoderModel {
   readonly config: ModelConfig;
   readonly context: Context;
   readonly retriever: Retriever;
-  readonly weightBytes: number;
   readonly #weights: DeviceWeights;
   readonly #activations: Activations;
   readonly #frequencies: DeviceBuffer;
-  readonly #tapes = new Map<number, Tape>();
+  readonly #forward: ForwardPass;
   readonly #maxSequences: number;
+  readonly #decodeTapes = new Map<number, Tape>();
+  #chunkTape: Tape | undefined;
   #disposed = false;
 
-  private constructor(options: {
-    config: ModelConfig;
-    retriever: Retriever;
-    weights: DeviceWeights;
-    activations: Activations;
-    frequencies: DeviceBuffer;
-    maxSequences: number;
+  private constructor(parts: {
+    readonly config: ModelConfig;
+    readonly retriever: Retriever;
+    readonly weights: DeviceWeights;
+    readonly activations: Activations;
+    readonly frequencies: DeviceBuffer;
+    readonly maxSequences: number;
   }) {
-    this.config = options.config;
-    this.retriever = options.retriever;
-    this.context = options.retriever.context;
-    this.#weights = options.weights;
-    this.weightBytes = options.weights.bytes;
-    this.#activations = options.activations;
-    this.#frequencies = options.frequencies;
-    this.#maxSequences = options.maxSequences;
+    const { config, retriever, weights, activations, frequencies } = parts;
+    const { context } = retriever;
+    this.config = config;
+    this.context = context;
+    this.retriever = retriever;
+    this.#weights = weights;
+    this.#activations = activations;
+    this.#frequencies = frequencies;
+    this.#maxSequences = parts.maxSequences;
+    this.#forward = new ForwardPass({ context, config, weights, activations, frequencies: { buffer: frequencies } });
   }
 
   /**
-   * Reads a model folder's weights to the device and takes all memory that decoding needs.
+   * Reads a model folder's weights to the device and takes all memory that decoding needs but the pages.
    *
-   * @throws OutOfMemoryError when it does not fit; nothing is leaked.
+   * @throws UnsupportedError for a shape of attention that no backend computes, and InvalidArgumentError when `maxTokens`
+   * is beyond the model, both before anything is read.
+   * @throws OutOfMemoryError when it does not fit, and the reason of `signal` when it is aborted; nothing is leaked.
    * @throws ModelFileError when a weight file changed since it was opened.
    */
-  static load(folder: ModelFolder, options: DecoderModelOptions): DecoderModel {
+  static async load(folder: ModelFolder, options: DecoderModelOptions): Promise<DecoderModel> {
     const { config } = folder;
-    const { context, maxSequences = 1 } = options;
+    const { context, maxTokens, maxSequences = 1, onBytes, signal } = options;
+    requireSupportedShape(config, folder.path);
+    requireInteger("maxTokens", maxTokens, 1, config.maxPositions);
     const taken: { dispose(): void }[] = [];
     const take = <T extends { dispose(): void }>(thing: T): T => {
       taken.push(thing);
       return thing;
     };
     try {
-      const weights = take(loadWeights(context, config, folder.weights, options.onBytes));
+      const weights = take(await loadWeights(context, config, folder.weights, { onBytes, signal }));
       const retriever = take(
         createRetriever({
           context,
           shape: config,
-          maxTokens: options.maxTokens,
+          maxTokens,
           maxSequences,
           ...(options.kvDtype && { kvDtype: options.kvDtype }),
           ...(options.policy && { policy: options.policy }),
@@ -98,7 +124,25 @@ export class DecoderModel {
     }
   }
 
-  /** Starts an empty sequence. */
+  /** Longest sequence, in tokens. */
+  get maxTokens(): number {
+    return this.retriever.memory.maxTokens;
+  }
+
+  /** Most tokens of one prefill chunk. */
+  get chunkTokens(): number {
+    const { chunkTokens } = this.retriever.memory.zones;
+    return this.context.device === "reference" ? Math.min(REFERENCE_CHUNK_TOKENS, chunkTokens) : chunkTokens;
+  }
+
+  /** Bytes taken so far, by purpose; summaries and records grow as pages are sealed. */
+  get bytes(): DecoderBytes {
+    const { plan, memory, maxRows } = this.retriever;
+    const workspaces = plan.bytes + activationBytes(this.config, maxRows, this.#maxSequences);
+    return { weights: this.#weights.bytes, workspaces, ...memory.bytes };
+  }
+
+  /** Starts an empty sequence. Throws OutOfMemoryError when `maxSequences` are alive. */
   createSequence(): Sequence {
     this.#use();
     return this.retriever.createSequence();
@@ -108,26 +152,21 @@ export class DecoderModel {
    * Reads one chunk of a prompt into `sequence`: at most `chunkTokens` tokens, dense and exact. With `logits`, the
    * logits of the last token can be read as row 0 afterwards.
    *
-   * @throws InvalidArgumentError when the sequence would be longer than `maxTokens`; OutOfMemoryError when pages run out.
+   * @throws InvalidArgumentError when the chunk is empty or too long, or the sequence would be longer than `maxTokens`;
+   * OutOfMemoryError when pages run out.
    */
-  prefillChunk(sequence: Sequence, tokenIds: Int32Array, logits: boolean): void {
+  async prefillChunk(sequence: Sequence, tokenIds: Int32Array, logits: boolean): Promise<void> {
     this.#use();
-    const step = this.retriever.beginStep([{ sequence, tokens: tokenIds.length }]);
+    requireInteger("tokenIds.length", tokenIds.length, 1, this.chunkTokens);
+    this.retriever.beginStep([{ sequence, tokens: tokenIds.length }]);
     try {
       this.#activations.tokens.buffer.write(0, tokenIds);
-      this.#queueLayers(step, (layer, rows) => this.retriever.queuePrefill(layer, step, rows));
-      if (logits) this.#queueLogits(tokenIds.length - 1, 1);
-      this.context.synchronize();
+      await this.#runPrefill(tokenIds.length, logits);
     } catch (error) {
       this.retriever.abortStep();
       throw error;
     }
     this.retriever.endStep();
-  }
-
-  /** Tokens that one prefill chunk may hold. */
-  get chunkTokens(): number {
-    return this.retriever.memory.zones.chunkTokens;
   }
 
   /**
@@ -144,7 +183,7 @@ export class DecoderModel {
         received: tokenIds.length,
       });
     }
-    const tape = this.#tape(sequences.length);
+    const tape = this.#decodeTape(sequences.length);
     this.retriever.beginStep(sequences.map((sequence) => ({ sequence })));
     try {
       this.#activations.tokens.buffer.write(0, tokenIds);
@@ -156,15 +195,26 @@ export class DecoderModel {
     this.retriever.endStep();
   }
 
-  /** Copies the logits of one row into `target`, `[vocabSize] f32`. */
+  /**
+   * Copies the logits of one row into `target`, `[vocabSize] f32`.
+   *
+   * @throws InvalidArgumentError when there is no such row or `target` has another length.
+   */
   readLogits(row: number, target: Float32Array): void {
     this.#use();
-    this.#activations.logits.buffer.read(row * this.config.vocabSize * 4, target.subarray(0, this.config.vocabSize));
+    requireInteger("row", row, 0, this.#maxSequences - 1);
+    requireInteger("target.length", target.length, this.config.vocabSize, this.config.vocabSize);
+    this.#activations.logits.buffer.read(row * target.byteLength, target);
   }
 
-  /** The token with the largest logit of each of the first `rowCount` rows, ties to the smaller id. */
+  /**
+   * The token with the largest logit of each of the first `rowCount` rows, ties to the smaller id: `[rowCount] i32`.
+   *
+   * @throws InvalidArgumentError when there are fewer rows.
+   */
   readBest(rowCount: number): Int32Array {
     this.#use();
+    requireInteger("rowCount", rowCount, 1, this.#maxSequences);
     const best = new Int32Array(rowCount);
     this.#activations.best.buffer.read(0, best);
     return best;
@@ -174,7 +224,8 @@ export class DecoderModel {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const tape of this.#tapes.values()) tape.dispose();
+    for (const tape of this.#decodeTapes.values()) tape.dispose();
+    this.#chunkTape?.dispose();
     this.#frequencies.dispose();
     this.#activations.dispose();
     this.retriever.dispose();
@@ -189,84 +240,38 @@ export class DecoderModel {
     if (this.#disposed) throw new DisposedError({ object: "DecoderModel" });
   }
 
-  #tape(rowCount: number): Tape {
-    const known = this.#tapes.get(rowCount);
+  #decodeTape(rowCount: number): Tape {
+    const known = this.#decodeTapes.get(rowCount);
     if (known) return known;
-    if (rowCount < 1 || rowCount > this.#maxSequences) {
-      throw new InvalidArgumentError({
-        argument: "sequences",
-        expected: `1 to ${this.#maxSequences} sequences`,
-        received: rowCount,
-      });
-    }
+    requireInteger("sequences.length", rowCount, 1, this.#maxSequences);
     const step = this.retriever.step(rowCount);
     const tape = this.context.record(() => {
-      this.#queueLayers(step, (layer, rows) => this.retriever.queueDecode(layer, step, rows));
-      this.#queueLogits(0, rowCount);
+      this.#forward.queueLayers(step, (layer, rows) => this.retriever.queueDecode(layer, step, rows));
+      this.#forward.queueLogits(0, rowCount);
     });
-    this.#tapes.set(rowCount, tape);
+    this.#decodeTapes.set(rowCount, tape);
     return tape;
   }
 
-  #queueLayers(step: Step, attention: (layer: number, rows: { q: Rows; k: Rows; v: Rows; out: Rows }) => void): void {
-    const { context, config } = this;
-    const { rowCount } = step;
-    const { hiddenSize, headDim, queryHeads, kvHeads, intermediateSize, rmsNormEps: eps } = config;
-    const { tokens, hidden, normed, qkv, q, k, v, attention: attended, gateUp, mlp } = this.#activations;
-    const { embedding, layers } = this.#weights;
-    const frequencies = { buffer: this.#frequencies };
-    const multiply = (x: Rows, weight: Matrix, inWidth: number, outWidth: number, out: Rows, more = {}) =>
-      context.linear({ x, weight, dtype: weight.dtype, inWidth, outWidth, rowCount, out, ...more });
-
-    const { dtype } = embedding;
-    context.embed({
-      tokens,
-      weight: embedding,
-      dtype,
-      vocab: config.vocabSize,
-      width: hiddenSize,
-      rowCount,
-      out: hidden,
-    });
-    for (const [layer, weights] of layers.entries()) {
-      context.rmsnorm({ x: hidden, weight: weights.attentionNorm, eps, width: hiddenSize, rowCount, out: normed });
-      const bias = weights.qkvBias && { bias: weights.qkvBias };
-      multiply(normed, weights.qkv, hiddenSize, (queryHeads + 2 * kvHeads) * headDim, qkv, bias);
-      if (weights.queryNorm && weights.keyNorm) {
-        context.rmsnorm({ x: q, weight: weights.queryNorm, eps, width: headDim, groups: queryHeads, rowCount, out: q });
-        context.rmsnorm({ x: k, weight: weights.keyNorm, eps, width: headDim, groups: kvHeads, rowCount, out: k });
-      }
-      // Query and key heads lie side by side, so one call turns both.
-      context.rope({ x: q, heads: queryHeads + kvHeads, headDim, frequencies, step });
-      attention(layer, { q, k, v, out: attended });
-      multiply(attended, weights.output, queryHeads * headDim, hiddenSize, hidden, {
-        accumulate: true,
-        ...(weights.outputBias && { bias: weights.outputBias }),
-      });
-      context.rmsnorm({ x: hidden, weight: weights.mlpNorm, eps, width: hiddenSize, rowCount, out: normed });
-      multiply(normed, weights.gateUp, hiddenSize, 2 * intermediateSize, gateUp);
-      context.swiglu({ x: gateUp, width: intermediateSize, rowCount, out: mlp });
-      multiply(mlp, weights.down, intermediateSize, hiddenSize, hidden, { accumulate: true });
+  /** Full chunks without logits are most of a prompt and share one tape; any other is recorded for its one run. */
+  async #runPrefill(rowCount: number, logits: boolean): Promise<void> {
+    if (rowCount === this.chunkTokens && !logits) {
+      this.#chunkTape ??= this.#recordPrefill(rowCount, logits);
+      return this.#chunkTape.runAsync();
+    }
+    const tape = this.#recordPrefill(rowCount, logits);
+    try {
+      await tape.runAsync();
+    } finally {
+      tape.dispose();
     }
   }
 
-  /** Logits of rows `firstRow .. firstRow + rowCount` of the residual stream, into logit rows 0 and on. */
-  #queueLogits(firstRow: number, rowCount: number): void {
-    const { context, config } = this;
-    const { hidden, normed, logits, best } = this.#activations;
-    const { finalNorm, head } = this.#weights;
-    const x = { ...hidden, offsetBytes: firstRow * hidden.rowStride * 4 };
-    const width = config.hiddenSize;
-    context.rmsnorm({ x, weight: finalNorm, eps: config.rmsNormEps, width, rowCount, out: normed });
-    context.linear({
-      x: normed,
-      weight: head,
-      dtype: head.dtype,
-      inWidth: width,
-      outWidth: config.vocabSize,
-      rowCount,
-      out: logits,
+  #recordPrefill(rowCount: number, logits: boolean): Tape {
+    const step = this.retriever.step(rowCount);
+    return this.context.record(() => {
+      this.#forward.queueLayers(step, (layer, rows) => this.retriever.queuePrefill(layer, step, rows));
+      if (logits) this.#forward.queueLogits(rowCount - 1, 1);
     });
-    context.argmax({ x: logits, width: config.vocabSize, rowCount, out: best });
   }
 }

@@ -7,7 +7,9 @@ import type { DecoderModel } from "./decoder-model.js";
  * Reads a prompt into `sequence`, chunk by chunk, and returns the logits of its last token, `[vocabSize] f32`. Gives the
  * event loop a turn between chunks, and stops there when `signal` is aborted.
  *
- * @throws InvalidArgumentError when the prompt is empty or longer than what is left of the context.
+ * @param tokenIds `[tokens]`.
+ * @throws InvalidArgumentError when the prompt is empty, longer than what is left of the context, or holds a token that
+ * the model does not know; the reason of `signal` when it is aborted.
  */
 export async function prefill(
   model: DecoderModel,
@@ -15,20 +17,22 @@ export async function prefill(
   tokenIds: ArrayLike<number>,
   options: { readonly onTokens?: (moreTokens: number) => void; readonly signal?: AbortSignal } = {},
 ): Promise<Float32Array> {
-  const { maxTokens } = model.retriever.memory;
-  if (tokenIds.length === 0 || sequence.tokens + tokenIds.length > maxTokens) {
-    throw new InvalidArgumentError({
-      argument: "the prompt",
-      expected: `1 to ${maxTokens - sequence.tokens} tokens long, which is what the context has room for`,
-      received: tokenIds.length,
-    });
-  }
+  const refuse = (expected: string, received: number) => {
+    throw new InvalidArgumentError({ argument: "the prompt", expected, received });
+  };
+  const room = model.maxTokens - sequence.tokens;
+  if (tokenIds.length === 0) refuse("at least 1 token long", 0);
+  if (tokenIds.length > room)
+    refuse(`at most ${room} tokens long, which is what the context has left`, tokenIds.length);
   const ids = Int32Array.from(tokenIds);
+  const { vocabSize } = model.config;
+  const foreign = ids.find((id) => id < 0 || id >= vocabSize);
+  if (foreign !== undefined) refuse(`made of tokens below the model's vocabulary of ${vocabSize}`, foreign);
   for (let first = 0; first < ids.length; first += model.chunkTokens) {
     const end = Math.min(ids.length, first + model.chunkTokens);
-    model.prefillChunk(sequence, ids.subarray(first, end), end === ids.length);
+    await model.prefillChunk(sequence, ids.subarray(first, end), end === ids.length);
     options.onTokens?.(end - first);
-    await setImmediate();
+    await setImmediate(); // on a device without threads of its own the chunk has kept the event loop waiting
     options.signal?.throwIfAborted();
   }
   const logits = new Float32Array(model.config.vocabSize);
@@ -39,7 +43,7 @@ export async function prefill(
 /** Why a generation ended: an end-of-text token, the token limit, a full context, or the caller. */
 export type StopReason = "end" | "limit" | "context" | "aborted";
 
-/** Chooses the next token from logits `[vocabSize] f32`. */
+/** Chooses the next token from logits, `[vocabSize] f32`. */
 export type ChooseToken = (logits: Float32Array) => number;
 
 /**
@@ -68,7 +72,7 @@ export async function* generate(
     await setImmediate();
     if (options.signal?.aborted) return "aborted";
     if (count + 1 === options.maxTokens) break;
-    if (sequence.tokens >= model.retriever.memory.maxTokens) return "context";
+    if (sequence.tokens >= model.maxTokens) return "context";
     model.decode([sequence], Int32Array.of(token));
     model.readLogits(0, logits);
     options.onStep?.();

@@ -1,7 +1,9 @@
+import { setImmediate } from "node:timers/promises";
 import type { Context, DeviceBuffer, Dtype, Ref } from "@pariskv/kernels";
 import { decodeBfloat16, decodeFloat16, UnsupportedError } from "@pariskv/quantizer";
 import type { ModelConfig } from "../model-files/config.js";
 import type { ModelWeights } from "../model-files/model-weights.js";
+import type { TensorEntry } from "../model-files/safetensors-header.js";
 
 /** A weight matrix on the device, `[outputs, inputs]`, as stored. */
 export interface Matrix extends Ref {
@@ -35,94 +37,120 @@ export interface DeviceWeights {
   dispose(): void;
 }
 
-const DTYPE_OF_ELEMENT: Readonly<Record<string, Dtype>> = { F32: "f32", BF16: "bf16", F16: "f16" };
+/** Bytes that are read at once: what the host holds of the weights beside the device's memory. */
+const CHUNK_BYTES = 8 * 1024 * 1024;
+
+/** How weights are read. */
+export interface LoadOptions {
+  /** Told the bytes read so far, each time a chunk of at most 8 MiB is on the device. */
+  readonly onBytes?: ((bytes: number) => void) | undefined;
+  /** Stops between two chunks. */
+  readonly signal?: AbortSignal | undefined;
+}
 
 /**
- * Reads the weights to the device, tensor by tensor. `onBytes` is told the bytes read so far.
+ * Reads the weights to the device chunk by chunk, and gives the event loop a turn after each.
  *
  * @throws ModelFileError when a file changed since it was opened.
- * @throws OutOfMemoryError when the device cannot hold them; nothing is leaked.
+ * @throws UnsupportedError when projections of one layer that are joined here are stored in different types.
+ * @throws OutOfMemoryError when the device cannot hold them; nothing is leaked, also not when `signal` is aborted.
  */
-export function loadWeights(
+export async function loadWeights(
   context: Context,
   config: ModelConfig,
   weights: ModelWeights,
-  onBytes: (bytes: number) => void = () => {},
-): DeviceWeights {
+  options: LoadOptions = {},
+): Promise<DeviceWeights> {
   const buffers: DeviceBuffer[] = [];
-  let readBytes = 0;
-  const read = (name: string) => {
-    const entry = weights.tensor(name);
-    if (!entry) throw new UnsupportedError({ feature: `weights without ${name}` });
-    const bytes = new Uint8Array(entry.sizeBytes);
-    weights.readTensorInto(name, bytes);
-    readBytes += bytes.length;
-    onBytes(readBytes);
-    return { bytes, dtype: DTYPE_OF_ELEMENT[entry.elementType] as Dtype };
+  const dispose = () => {
+    for (const buffer of buffers) buffer.dispose();
   };
-  const place = (parts: readonly Uint8Array[]): DeviceBuffer => {
-    const buffer = context.allocate(
-      parts.reduce((sum, part) => sum + part.length, 0),
-      "device",
-    );
+  const allocate = (bytes: number): DeviceBuffer => {
+    const buffer = context.allocate(bytes, "device");
     buffers.push(buffer);
-    let offset = 0;
-    for (const part of parts) {
-      buffer.write(offset, part);
-      offset += part.length;
-    }
     return buffer;
   };
-  const matrix = (...names: string[]): Matrix => {
-    const parts = names.map(read);
-    const dtypes = new Set(parts.map((part) => part.dtype));
-    if (dtypes.size > 1) throw new UnsupportedError({ feature: `${names.join(", ")} stored in different types` });
-    return { buffer: place(parts.map((part) => part.bytes)), dtype: (parts[0] as { dtype: Dtype }).dtype };
+  const sizeBytes = (name: string) => (weights.tensor(name) as TensorEntry).sizeBytes;
+  let readBytes = 0;
+  const arrived = async (bytes: number) => {
+    readBytes += bytes;
+    options.onBytes?.(readBytes);
+    await setImmediate();
+    options.signal?.throwIfAborted();
   };
-  const vector = (...names: string[]): Ref => ({
-    buffer: place(names.map((name) => new Uint8Array(toFloat32(read(name)).buffer))),
-  });
-  const layer = (index: number): LayerWeights => {
+  const chunk = new Uint8Array(CHUNK_BYTES);
+  const matrix = async (...names: string[]): Promise<Matrix> => {
+    const dtype = requireOneDtype(weights, names);
+    const buffer = allocate(names.reduce((sum, name) => sum + sizeBytes(name), 0));
+    let offsetBytes = 0;
+    for (const name of names) {
+      for (let doneBytes = 0; doneBytes < sizeBytes(name); ) {
+        const part = chunk.subarray(0, Math.min(CHUNK_BYTES, sizeBytes(name) - doneBytes));
+        weights.readTensorPart(name, doneBytes, part);
+        buffer.write(offsetBytes, part);
+        doneBytes += part.length;
+        offsetBytes += part.length;
+        await arrived(part.length);
+      }
+    }
+    return { buffer, dtype };
+  };
+  const vector = async (...names: string[]): Promise<Ref> => {
+    const parts = names.map((name) => {
+      const bytes = new Uint8Array(sizeBytes(name));
+      weights.readTensorInto(name, bytes);
+      return toFloat32(bytes, weights.dtype(name));
+    });
+    const buffer = allocate(parts.reduce((sum, part) => sum + part.byteLength, 0));
+    let offsetBytes = 0;
+    for (const part of parts) {
+      buffer.write(offsetBytes, part);
+      offsetBytes += part.byteLength;
+    }
+    await arrived(names.reduce((sum, name) => sum + sizeBytes(name), 0));
+    return { buffer };
+  };
+  const layer = async (index: number): Promise<LayerWeights> => {
     const prefix = `model.layers.${index}`;
     const attention = `${prefix}.self_attn`;
     const projections = ["q", "k", "v"].map((name) => `${attention}.${name}_proj`);
     return {
-      attentionNorm: vector(`${prefix}.input_layernorm.weight`),
-      qkv: matrix(...projections.map((name) => `${name}.weight`)),
-      ...(config.attentionBias !== "none" && { qkvBias: vector(...projections.map((name) => `${name}.bias`)) }),
+      attentionNorm: await vector(`${prefix}.input_layernorm.weight`),
+      qkv: await matrix(...projections.map((name) => `${name}.weight`)),
+      ...(config.attentionBias !== "none" && { qkvBias: await vector(...projections.map((name) => `${name}.bias`)) }),
       ...(config.qkNorm && {
-        queryNorm: vector(`${attention}.q_norm.weight`),
-        keyNorm: vector(`${attention}.k_norm.weight`),
+        queryNorm: await vector(`${attention}.q_norm.weight`),
+        keyNorm: await vector(`${attention}.k_norm.weight`),
       }),
-      output: matrix(`${attention}.o_proj.weight`),
-      ...(config.attentionBias === "qkvo" && { outputBias: vector(`${attention}.o_proj.bias`) }),
-      mlpNorm: vector(`${prefix}.post_attention_layernorm.weight`),
-      gateUp: matrix(`${prefix}.mlp.gate_proj.weight`, `${prefix}.mlp.up_proj.weight`),
-      down: matrix(`${prefix}.mlp.down_proj.weight`),
+      output: await matrix(`${attention}.o_proj.weight`),
+      ...(config.attentionBias === "qkvo" && { outputBias: await vector(`${attention}.o_proj.bias`) }),
+      mlpNorm: await vector(`${prefix}.post_attention_layernorm.weight`),
+      gateUp: await matrix(`${prefix}.mlp.gate_proj.weight`, `${prefix}.mlp.up_proj.weight`),
+      down: await matrix(`${prefix}.mlp.down_proj.weight`),
     };
   };
   try {
-    const embedding = matrix("model.embed_tokens.weight");
-    const layers = Array.from({ length: config.layers }, (_, index) => layer(index));
-    const finalNorm = vector("model.norm.weight");
-    const head = config.tiedEmbeddings ? embedding : matrix("lm_head.weight");
-    return {
-      embedding,
-      layers,
-      finalNorm,
-      head,
-      bytes: buffers.reduce((sum, buffer) => sum + buffer.bytes, 0),
-      dispose: () => {
-        for (const buffer of buffers) buffer.dispose();
-      },
-    };
+    const embedding = await matrix("model.embed_tokens.weight");
+    const layers: LayerWeights[] = [];
+    for (let index = 0; index < config.layers; index++) layers.push(await layer(index));
+    const finalNorm = await vector("model.norm.weight");
+    const head = config.tiedEmbeddings ? embedding : await matrix("lm_head.weight");
+    const bytes = buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);
+    return { embedding, layers, finalNorm, head, bytes, dispose };
   } catch (error) {
-    for (const buffer of buffers) buffer.dispose();
+    dispose();
     throw error;
   }
 }
 
-function toFloat32({ bytes, dtype }: { bytes: Uint8Array; dtype: Dtype }): Float32Array {
+/** The type that all of `names` are stored in. */
+function requireOneDtype(weights: ModelWeights, names: readonly string[]): Dtype {
+  const dtypes = new Set(names.map((name) => weights.dtype(name)));
+  if (dtypes.size > 1) throw new UnsupportedError({ feature: `${names.join(", ")} stored in different types` });
+  return [...dtypes][0] as Dtype;
+}
+
+function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array {
   if (dtype === "f32") return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
   const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
   const values = new Float32Array(halves.length);

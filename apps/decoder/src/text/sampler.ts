@@ -1,18 +1,19 @@
 import { InvalidArgumentError } from "@pariskv/quantizer";
+import { mostLikely } from "./most-likely.js";
 import { createRandomSource, type RandomSource } from "./random.js";
 
 /** How the next token is chosen. */
 export interface SamplingOptions {
-  /** 0 chooses the most likely token; higher flattens the distribution. */
-  readonly temperature: number;
-  /** Only that many of the most likely tokens; 0 means all. */
-  readonly topK: number;
-  /** Only the most likely tokens that together reach this probability; 1 means all. */
-  readonly topP: number;
-  /** Only tokens at least this likely compared with the most likely one; 0 means all. */
-  readonly minP: number;
-  /** A whole number from 0 to 2^53 - 1. */
-  readonly seed: number;
+  /** 0 chooses the most likely token; higher flattens the distribution. Default 0. */
+  readonly temperature?: number | undefined;
+  /** Only that many of the most likely tokens; 0 means all. Default 0. */
+  readonly topK?: number | undefined;
+  /** Only the most likely tokens that together reach this probability; 1 means all. Default 1. */
+  readonly topP?: number | undefined;
+  /** Only tokens at least this likely compared with the most likely one; 0 means all. Default 0. */
+  readonly minP?: number | undefined;
+  /** A whole number from 0 to 2^53 - 1. Default 0. */
+  readonly seed?: number | undefined;
 }
 
 /**
@@ -22,7 +23,7 @@ export interface SamplingOptions {
  * that is not finite is never chosen, so that equal logits and seeds give equal tokens.
  */
 export class Sampler {
-  readonly #options: SamplingOptions;
+  readonly #options: Readonly<Record<"temperature" | "topK" | "topP" | "minP", number>>;
   readonly #random: RandomSource;
   /** `[vocabSize]`: token ids, a heap by probability or in ascending order. */
   #ids = new Uint32Array(0);
@@ -30,14 +31,15 @@ export class Sampler {
   #likelihoods = new Float64Array(0);
 
   /** @throws InvalidArgumentError when an option lies outside its range. */
-  constructor(options: SamplingOptions) {
-    requireRange("temperature", options.temperature, 0, 100, false);
-    requireRange("topK", options.topK, 0, 2 ** 32 - 1, true);
-    requireRange("topP", options.topP, 0, 1, false);
-    requireRange("minP", options.minP, 0, 1, false);
-    requireRange("seed", options.seed, 0, Number.MAX_SAFE_INTEGER, true);
-    this.#options = options;
-    this.#random = createRandomSource(options.seed);
+  constructor(options: SamplingOptions = {}) {
+    const { temperature = 0, topK = 0, topP = 1, minP = 0, seed = 0 } = options;
+    requireRange("temperature", temperature, 0, 100, false);
+    requireRange("topK", topK, 0, 2 ** 32 - 1, true);
+    requireRange("topP", topP, 0, 1, false);
+    requireRange("minP", minP, 0, 1, false);
+    requireRange("seed", seed, 0, Number.MAX_SAFE_INTEGER, true);
+    this.#options = { temperature, topK, topP, minP };
+    this.#random = createRandomSource(seed);
   }
 
   /**
@@ -47,7 +49,7 @@ export class Sampler {
    * @throws InvalidArgumentError when no logit is finite.
    */
   choose(logits: Float32Array): number {
-    const best = greatest(logits);
+    const best = mostLikely(logits);
     const { temperature, topK, topP, minP } = this.#options;
     if (temperature === 0) return best;
     const total = this.#weigh(logits, logits[best] ?? 0);
@@ -124,19 +126,6 @@ export class Sampler {
     }
     return chosen;
   }
-}
-
-/** The id of the greatest logit, ties to the smaller id: `logits` is `[vocabSize] f32`. */
-function greatest(logits: Float32Array): number {
-  let best = -1;
-  for (let id = 0; id < logits.length; id += 1) {
-    const logit = logits[id] ?? Number.NaN;
-    if (Number.isFinite(logit) && (best < 0 || logit > (logits[best] ?? 0))) best = id;
-  }
-  if (best < 0) {
-    throw new InvalidArgumentError({ argument: "logits", expected: "a finite number at least once", received: logits });
-  }
-  return best;
 }
 
 /** Restores the heap below `index`: the more likely first, ties to the smaller id. */

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
-import { InvalidArgumentError, ModelFileError, UnsupportedError } from "@pariskv/quantizer";
+import { InvalidArgumentError, ModelFileError, ParisKVError, UnsupportedError } from "@pariskv/quantizer";
 import { readJsonObject } from "../model-files/json-file.js";
 import { MAX_CONFIG_BYTES } from "../model-files/limits.js";
 import { PieceCache } from "./piece-cache.js";
@@ -22,6 +22,15 @@ interface LibraryTokenizer {
 }
 
 const REMEMBERED_PIECES = 65_536;
+
+/** Most tokens by which the beginning of a text may exceed the whole text, because the cut splits a word. */
+const CUT_TOKENS = 1_024;
+
+/** How a text becomes tokens. */
+export interface EncodeOptions {
+  /** Whether the tokens are put around the text that the model expects there. Default true. */
+  readonly addSpecialTokens?: boolean;
+}
 
 /** Turns text into token ids and back, as the model's own tokenizer does. */
 export class TextTokenizer {
@@ -49,13 +58,10 @@ export class TextTokenizer {
       library.model.cache = new PieceCache(REMEMBERED_PIECES);
       return library;
     };
-    try {
-      return new TextTokenizer(withTimeLimit(30_000, create, tooSlow(path)), path);
-    } catch (error) {
-      if (UnsupportedError.isInstance(error) || ModelFileError.isInstance(error)) throw error;
-      const received = `a file that its reader refuses (${error instanceof Error ? error.message : "unknown"})`;
-      throw new ModelFileError({ path, expected: "a complete tokenizer", received, cause: error });
-    }
+    return new TextTokenizer(
+      guarded(path, () => withTimeLimit(30_000, create, tooSlow(path))),
+      path,
+    );
   }
 
   /**
@@ -64,12 +70,13 @@ export class TextTokenizer {
    * Special tokens written out in the text become special tokens, as in transformers. `addSpecialTokens` puts the ones
    * around it that the model expects (most often a first token); leave it off for the output of a chat template.
    *
-   * @throws UnsupportedError when a pattern of the tokenizer takes more than 2 s and 20 µs a character.
+   * @throws UnsupportedError when a pattern of the tokenizer takes more than 2 s and 20 µs a character; ModelFileError when
+   * the tokenizer fails.
    */
-  encode(text: string, options: { readonly addSpecialTokens?: boolean } = {}): Uint32Array {
+  encode(text: string, options: EncodeOptions = {}): Uint32Array {
     const limitMs = Math.ceil(ENCODE_LIMIT_MS + text.length * ENCODE_LIMIT_MS_PER_CHARACTER);
     const work = () => this.#library.encode(text, { add_special_tokens: options.addSpecialTokens ?? true });
-    const { ids } = withTimeLimit(limitMs, work, tooSlow(this.#path));
+    const { ids } = guarded(this.#path, () => withTimeLimit(limitMs, work, tooSlow(this.#path)));
     return Uint32Array.from(ids, (id) => {
       if (id === undefined) {
         throw new ModelFileError({
@@ -80,6 +87,24 @@ export class TextTokenizer {
       }
       return id;
     });
+  }
+
+  /**
+   * The token ids of `text`, or nothing when it has clearly more than `maxTokens`.
+   *
+   * A long text is looked at from its beginning in growing pieces, so that one that is far too long costs the time and
+   * memory of what would fit, not its own. A text that is a little too long is encoded all the same: compare the length.
+   *
+   * @throws UnsupportedError as {@link TextTokenizer.encode}.
+   */
+  encodeAtMost(text: string, maxTokens: number, options: EncodeOptions = {}): Uint32Array | undefined {
+    // Texts of up to 8 characters a token fit or nearly fit: they are encoded at once.
+    let pieceLength = Math.min(Math.max(2 ** 16, 8 * maxTokens), 2 ** 20);
+    for (; pieceLength < text.length; pieceLength *= 2) {
+      const tokens = this.encode(text.slice(0, pieceLength), options).length;
+      if (tokens > maxTokens + CUT_TOKENS) return undefined;
+    }
+    return this.encode(text, options);
   }
 
   /**
@@ -96,10 +121,11 @@ export class TextTokenizer {
       ids.push(id);
     }
     if (ids.length === 0) return ""; // the library refuses an empty list
-    return this.#library.decode(ids, {
+    const settings = {
       skip_special_tokens: options.skipSpecialTokens ?? true,
       clean_up_tokenization_spaces: false, // it would change what the model said
-    });
+    };
+    return guarded(this.#path, () => this.#library.decode(ids, settings));
   }
 
   /** Begins to decode tokens that arrive one by one. */
@@ -110,6 +136,17 @@ export class TextTokenizer {
   /** The id of a token as it is written in the vocabulary, or nothing when there is none. */
   tokenId(token: string): number | undefined {
     return this.#library.token_to_id(token);
+  }
+}
+
+/** What the library fails with is the fault of the file that it was made of. */
+function guarded<Result>(path: string, work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    if (ParisKVError.isInstance(error)) throw error;
+    const received = `a file that its reader fails with (${error instanceof Error ? error.message : "unknown"})`;
+    throw new ModelFileError({ path, expected: "a complete tokenizer", received, cause: error });
   }
 }
 

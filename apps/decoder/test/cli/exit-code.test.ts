@@ -50,6 +50,11 @@ describe("exit codes", () => {
     expect((await run(["doctor"], failing(undefined))).code).toBe(1);
   });
 
+  it("a message cannot command the terminal", async () => {
+    const { notices } = await run(["doctor"], failing(new Error("a\u001b[31mb\u0000c\u009bd")));
+    expect(notices).toBe("a\uFFFD[31mb\uFFFDc\uFFFDd.\n");
+  });
+
   it("an interrupt gives 130, whether the command throws or returns", async () => {
     const returning: Action = (io) => {
       io.interrupt();

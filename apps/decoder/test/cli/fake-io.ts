@@ -22,9 +22,7 @@ export function fakeIo(options: { readonly input?: string | Uint8Array; readonly
     writeNotice: (text) => {
       notices += text;
     },
-    outputIsTerminal: options.terminal ?? false,
     noticeIsTerminal: options.terminal ?? false,
-    usesColor: false,
     signal: controller.signal,
     output: () => output,
     notices: () => notices,

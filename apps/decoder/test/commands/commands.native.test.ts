@@ -1,5 +1,5 @@
-import { mkdirSync, truncateSync } from "node:fs";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { buildNeedleDemo } from "@pariskv/evaluation";
 import { deviceStatus } from "@pariskv/kernels";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -9,17 +9,11 @@ import { bundledModelPath } from "../../src/model-files/bundled-model.js";
 import { TextTokenizer } from "../../src/text/tokenizer.js";
 import { fakeIo } from "../cli/fake-io.js";
 import { temporaryFolder, write } from "../model-files/temporary-folder.js";
-import { writeTinyModel } from "../model-files/tiny-model.js";
+import { pariskv } from "./pariskv.js";
 
 const folder = temporaryFolder();
 /** Plain TypeScript reads about a hundred tokens a second: enough for the shortest haystack. */
 const CONTEXT = deviceStatus().some(({ device, available }) => device === "cpu" && available) ? 4096 : 1024;
-
-async function pariskv(words: readonly string[], input = "") {
-  const io = fakeIo({ input });
-  const code = await runCli(words, commandHandlers, io);
-  return { code, output: io.output(), notices: io.notices() };
-}
 
 describe("the commands on the bundled model", () => {
   const prompt = join(folder, "prompt.txt");
@@ -45,7 +39,7 @@ describe("the commands on the bundled model", () => {
     expect(code).toBe(0);
     expect(output).toMatch(/dense {2,}4 of 4/);
     expect(output).toMatch(/retrieval {2,}4 of 4/);
-    expect(output).toMatch(/memory: window/);
+    expect(output).toMatch(/memory: weights [\d.]+ MB, workspaces .*, records /);
   });
 
   test("run writes the answer and nothing else to stdout, and what it cost to stderr", async () => {
@@ -53,7 +47,7 @@ describe("the commands on the bundled model", () => {
     for (const value of values) expect(output).toContain(value);
     expect(output.trim().split("\n")).toHaveLength(1);
     expect(notices).toMatch(/prefill: \d+ tokens/);
-    expect(notices).toMatch(/% of K and V read a token; ended by end/);
+    expect(notices).toMatch(/% of K and V a token\nended by {2}end\n$/);
     expect(code).toBe(0);
   });
 
@@ -63,6 +57,23 @@ describe("the commands on the bundled model", () => {
     expect(report.stop).toBe("stop string");
     expect(report.text).not.toContain(";");
     expect(report.text).toContain(values[0]);
+  });
+
+  test("run answers with one token when the prompt fills the context", async () => {
+    const words = ["run", "-p", "In the beginning", "--json"];
+    const { tokens } = JSON.parse((await pariskv([...words, "-n", "1"])).output).prompt;
+    const { code, output, notices } = await pariskv([...words, "-c", String(tokens)]);
+    expect(code).toBe(0);
+    expect(JSON.parse(output)).toMatchObject({ stop: "context", readShare: null, tokensPerSecond: null });
+    expect(JSON.parse(output).tokenIds).toHaveLength(1);
+    expect(notices).toMatch(/^answer {4}1 token\nread {6}the prompt only\nended by {2}context\n/m);
+    expect((await pariskv([...words, "-c", String(tokens - 1)])).code).toBe(2);
+  });
+
+  test("run continues a prompt of special tokens only", async () => {
+    const { code, output } = await pariskv(["run", "-p", "<|bos|>", "-n", "3", "--json"]);
+    expect(code).toBe(0);
+    expect(JSON.parse(output)).toMatchObject({ prompt: { tokens: 2 }, stop: "limit" });
   });
 
   test("run with a seed gives the same sampled answer twice", async () => {
@@ -88,6 +99,12 @@ describe("the commands on the bundled model", () => {
     expect(report.readShare).toBeLessThan(0.9);
   });
 
+  test("compare compares one token when the prompt fills the context", async () => {
+    const { code, output } = await pariskv(["compare", "-p", "hello", "-c", "4", "--json"]);
+    expect(code).toBe(0);
+    expect(JSON.parse(output)).toMatchObject({ promptTokens: 4, firstDivergence: null, kl: [], top1Agreement: 1 });
+  });
+
   test("chat answers line by line and reads only what is new", async () => {
     const { code, output, notices } = await pariskv(["chat", "-n", "6"], "Who came first?\nAnd then?\n");
     expect(code).toBe(0);
@@ -95,6 +112,24 @@ describe("the commands on the bundled model", () => {
     const read = [...notices.matchAll(/prefill: (\d+) tokens/g)].map((match) => Number(match[1]));
     expect(read).toHaveLength(2);
     expect(read[1]).toBeLessThan(30);
+  });
+
+  test("chat --json writes one object a turn and asks for nothing where stderr is no terminal", async () => {
+    const { output, notices } = await pariskv(["chat", "-n", "2", "--json"], "One?\n\nTwo?\n");
+    const turns = output
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(turns.map((turn) => turn.tokenIds.length)).toEqual([2, 2]);
+    expect(notices).not.toContain("> ");
+  });
+
+  test("chat ends when it is interrupted while it waits for a line", async () => {
+    const io = { ...fakeIo(), input: new Readable({ read() {} }) };
+    const running = runCli(["chat"], commandHandlers, io);
+    while (!io.notices().includes("Ctrl-D")) await new Promise(setImmediate);
+    io.interrupt();
+    expect(await running).toBe(130);
   });
 
   test("plan predicts what is allocated and refuses what cannot fit", async () => {
@@ -114,62 +149,15 @@ describe("the commands on the bundled model", () => {
     expect(notices).toMatch(/262144 tokens are skipped/);
   });
 
+  test("bench refuses lengths that the context never has room for", async () => {
+    const { code, notices } = await pariskv(["bench", "--lengths", "256k"]);
+    expect(code).toBe(2);
+    expect(notices).toMatch(/Expected --lengths to be at most \d+, .* but received 262144\.\n$/);
+  });
+
   test("doctor names every device and why it is not there", async () => {
     const { code, output } = await pariskv(["doctor"]);
     expect(code).toBe(0);
     for (const name of ["cuda", "cpu", "reference", "chosen"]) expect(output).toMatch(new RegExp(`^${name} `, "m"));
   });
-});
-
-describe("bad input gets one sentence and the right exit code", () => {
-  const cases: [string, () => string[], number, RegExp][] = [
-    ["a folder that is no model", () => ["run", folder, "-p", "x"], 5, /config\.json/],
-    ["a model that does not exist", () => ["run", join(folder, "nothing"), "-p", "x"], 5, /nothing/],
-    [
-      "a prompt longer than the context",
-      () => ["run", "-p", "word ".repeat(3000), "-c", "1024"],
-      2,
-      /at most 1024 tokens/,
-    ],
-    ["a context longer than the model's", () => ["run", "-p", "x", "-c", "1m"], 2, /at most 65536 tokens/],
-    ["K = 0", () => ["demo", "--retrieval-k", "0"], 2, /from 1 to 65536/],
-    ["an unknown flag", () => ["demo", "--retrival-k", "5"], 2, /unknown option/i],
-    ["an unknown device", () => ["doctor", "--device", "tpu"], 2, /--device/],
-    ["an empty prompt", () => ["run", "-p", ""], 2, /at least one character/],
-    ["a prompt file that is not there", () => ["run", "-f", join(folder, "absent.txt")], 2, /a readable file/],
-    ["a truncated weight file", () => ["run", truncatedModel(), "-p", "x"], 5, /model\.safetensors/],
-  ];
-  for (const [name, words, code, sentence] of cases) {
-    test(name, async () => {
-      const result = await pariskv(words());
-      expect(result.notices).toMatch(sentence);
-      expect(result.code).toBe(code);
-      expect(result.output).toBe("");
-      expect(result.notices.trim().split("\n")).toHaveLength(1);
-    });
-  }
-
-  test("a device that is not there is refused with its reason", async (ctx) => {
-    const cuda = deviceStatus().find(({ device }) => device === "cuda");
-    ctx.skip(cuda?.available === true, "cuda is there");
-    const { code, notices } = await pariskv(["demo", "--device", "cuda"]);
-    expect(code).toBe(4);
-    expect(notices).toMatch(/cuda/);
-  });
-
-  test("an interrupt stops the work with exit code 130 and no stack trace", async () => {
-    const io = fakeIo();
-    const running = runCli(["demo", "--ctx-size", "1024"], commandHandlers, io);
-    io.interrupt();
-    expect(await running).toBe(130);
-    expect(io.notices()).not.toMatch(/ at /);
-  });
-
-  function truncatedModel(): string {
-    const path = join(folder, "truncated");
-    mkdirSync(path, { recursive: true });
-    writeTinyModel(path);
-    truncateSync(join(path, "model.safetensors"), 100);
-    return path;
-  }
 });

@@ -30,6 +30,7 @@ describe("parseModelConfig", () => {
       qkNorm: false,
       eosTokenIds: [1],
       bosTokenId: 0,
+      weightDtype: "bf16",
     });
   });
 

@@ -1,7 +1,7 @@
 import { countingBytes, entry, type SafetensorsParts, safetensorsBytes } from "./safetensors-bytes.js";
 
 /** A named file that must be refused, and a part of the sentence that must say why. */
-export interface MalformedCase {
+interface MalformedCase {
   readonly name: string;
   readonly bytes: Uint8Array;
   readonly says: string;

@@ -54,7 +54,7 @@ describe("openModelFolder", () => {
 
   it("refuses a file, nothing, and names that no file can have", () => {
     const path = writeTinyModel(join(folder, "file"));
-    expect(() => openModelFolder(join(path, "config.json"))).toThrow("but received a file.");
+    expect(() => openModelFolder(join(path, "config.json"))).toThrow("but received something that is no folder.");
     for (const name of [join(folder, "none"), join(folder, "n".repeat(5_000)), "a\0b", ""]) {
       expect(() => openModelFolder(name), name).toThrow(ModelFileError);
     }

@@ -54,6 +54,26 @@ describe("encode", () => {
   });
 });
 
+describe("encodeAtMost", () => {
+  it("equals encode for what fits, and for what is a little too long", () => {
+    // More than 8 characters a token: looked at in pieces.
+    const text = " information".repeat(12_000);
+    const ids = tokenizer.encode(text);
+    expect(text.length / ids.length).toBeGreaterThan(8);
+    for (const maxTokens of [2 ** 20, ids.length, ids.length - 1]) {
+      expect(tokenizer.encodeAtMost(text, maxTokens)).toEqual(ids);
+    }
+    expect(tokenizer.encodeAtMost("", 1)).toEqual(tokenizer.encode(""));
+    expect(tokenizer.encodeAtMost("a", 9, { addSpecialTokens: false })).toHaveLength(1);
+  });
+
+  it("gives up a text that is far too long at the cost of what would fit", () => {
+    // 100 million characters take minutes and gigabytes to encode.
+    expect(tokenizer.encodeAtMost("a".repeat(100_000_000), 4_096)).toBeUndefined();
+    expect(tokenizer.encodeAtMost(" lorem ipsum dolor".repeat(5_000_000), 4_096)).toBeUndefined();
+  });
+});
+
 describe("decode", () => {
   it("gives back the text of every plane, and U+FFFD for half a character", () => {
     for (const text of ["naïve", "日本語", "🙂👩‍👩‍👧", "\u{10FFFF}", "\uFEFFx", "a\0b", "\r\n\t", "עברית"]) {
@@ -196,6 +216,12 @@ describe("open", () => {
     const slow = open(edited(["pre_tokenizer.pretokenizers.0", split("(a+)+$")]));
     expect(() => slow.encode(`${"a".repeat(64)}b`)).toThrow("a tokenizer whose patterns take too long");
     expect([...slow.encode("ab")].length).toBeGreaterThan(1);
+  });
+
+  it("blames the file when the library fails later, on a text", () => {
+    const broken = open(edited(["post_processor", { type: "TemplateProcessing" }]));
+    expect(() => broken.encode("a")).toThrow(ModelFileError);
+    expect(() => broken.encode("a")).toThrow(/tokenizer\.json to be a complete tokenizer but received a file that/);
   });
 
   it("says that the file is missing", () => {
