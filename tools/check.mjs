@@ -46,7 +46,7 @@ for (const folder of [...PACKAGES.map((layer) => layer.folder), "tools"])
 check("layers", [node, join(root, "tools/check-layers.mjs")]);
 check("constants in TypeScript and C", [node, join(root, "tools/spec-header.mjs"), "--check"]);
 check("links in the documentation", [node, join(root, "tools/check-links.mjs")]);
-for (const page of ["cpu", "quality"]) {
+for (const page of ["cpu", "h200", "quality"]) {
   check(`benchmark page ${page}`, [node, join(root, `tools/bench/${page}-page.mjs`), "--check"]);
 }
 checkNative();

@@ -3,7 +3,7 @@
 // When something is missing, one line says what and the exit code is 0, for the pure TypeScript backend can do all of
 // it; with --require (or PARISKV_REQUIRE_NATIVE=1) the exit code is 1.
 //   PARISKV_SKIP_NATIVE=1         leaves everything as it is
-//   PARISKV_CUDA=auto|on|off      builds the CUDA addon when nvcc is there | must | must not
+//   PARISKV_CUDA=auto|on|off      builds the CUDA addon when a GPU and nvcc are there, or in CI | must | must not
 //   PARISKV_CUDA_ARCHS="90-real"  CUDA architectures, as CMake names them; "release": those of the published addon.
 //                                 Default: those of this machine's GPUs; without one 90-real, to see that it compiles
 import { spawnSync } from "node:child_process";
@@ -129,7 +129,11 @@ const cudaWish = (process.env.PARISKV_CUDA ?? "auto").toLowerCase();
 const cudaFolder = join(root, "native", "src", "cuda");
 const cudaSources =
   existsSync(cudaFolder) && readdirSync(cudaFolder, { recursive: true }).some((file) => String(file).endsWith(".cu"));
-if (cudaWish !== "off" && (cudaSources || cudaWish === "on")) {
+// Without a GPU the CUDA addon would only cost minutes; CI compiles it all the same, so that it keeps compiling.
+const cudaWanted = cudaWish === "on" || (cudaWish === "auto" && (runs("nvidia-smi") || process.env.CI === "true"));
+if (cudaWish !== "off" && !cudaWanted && cudaSources)
+  say("no GPU here: the CUDA addon is not built (PARISKV_CUDA=on builds it)");
+if (cudaWanted && (cudaSources || cudaWish === "on")) {
   const home = process.env.CUDA_HOME;
   const nvcc = [process.env.CUDACXX, "nvcc", home && join(home, "bin/nvcc"), "/usr/local/cuda/bin/nvcc"].find(runs);
   const architectures = nvcc ? cudaArchitectures(nvcc) : "";

@@ -1,0 +1,258 @@
+// The GPU as a device. Operators are launches on one stream of the context, a tape is a graph of them.
+//
+// Times: inside a graph no operator has a time of its own, so by default calls are counted and their time is 0. With
+// PARISKV_CUDA_TIMES=1 operators are launched one by one, tapes too, each between two events.
+#include "core/device.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "core/error.h"
+#include "cuda/device_memory.h"
+#include "cuda/launch.h"
+#include "cuda/staging.h"
+#include "cuda/stopwatch.h"
+#include "cuda/time_read.h"
+
+namespace pkv {
+namespace cuda {
+namespace {
+
+constexpr int kDevice = 0;  // CUDA_VISIBLE_DEVICES says which that is
+
+// Asked whether this build has code for the device.
+__global__ void nothing() {}
+
+std::string version_name(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 100 / 10);
+}
+
+// What can be said without starting anything: a description of the device, or in `received` why it cannot be used.
+DeviceStatus status_of_device() {
+  int driver = 0, runtime = 0, devices = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return {false, "no NVIDIA driver"};
+  cudaRuntimeGetVersion(&runtime);
+  const cudaError_t status = cudaGetDeviceCount(&devices);
+  if (status == cudaErrorInsufficientDriver) {
+    return {false,
+            "an NVIDIA driver for CUDA " + version_name(driver) + ", and this build needs " + version_name(runtime)};
+  }
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && devices == 0)) return {false, "no CUDA device"};
+  if (status != cudaSuccess) return {false, cudaGetErrorString(status)};
+
+  cudaDeviceProp properties;
+  if (const cudaError_t error = cudaGetDeviceProperties(&properties, kDevice); error != cudaSuccess) {
+    return {false, cudaGetErrorString(error)};
+  }
+  const std::string capability = std::to_string(properties.major) + "." + std::to_string(properties.minor);
+  if (properties.unifiedAddressing == 0) return {false, std::string(properties.name) + " without unified addressing"};
+  cudaFuncAttributes attributes;
+  const cudaError_t image = cudaFuncGetAttributes(&attributes, nothing);
+  if (image == cudaErrorNoKernelImageForDevice || image == cudaErrorInvalidDeviceFunction ||
+      image == cudaErrorUnsupportedPtxVersion) {
+    return {false, std::string(properties.name) + ", and this build has no code for compute capability " + capability};
+  }
+  if (image != cudaSuccess) return {false, cudaGetErrorString(image)};
+  char text[128];
+  std::snprintf(text, sizeof text, ", compute capability %s, %.1f GiB, driver for CUDA %s", capability.c_str(),
+                static_cast<double>(properties.totalGlobalMem) / (1 << 30), version_name(driver).c_str());
+  return {true, properties.name + std::string(text)};
+}
+
+// As status_of_device; leaves no error behind for the next check to meet.
+DeviceStatus quiet_status() {
+  const DeviceStatus status = status_of_device();
+  cudaGetLastError();
+  return status;
+}
+
+Runtime runtime_on(cudaStream_t stream) {
+  const auto attribute = [](cudaDeviceAttr which) {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, which, kDevice), "cudaDeviceGetAttribute");
+    return static_cast<uint32_t>(value);
+  };
+  Runtime runtime{};
+  runtime.stream = stream;
+  runtime.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  runtime.compute_capability =
+      10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor);
+  runtime.shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  return runtime;
+}
+
+void execute(Runtime& runtime, const Operation& operation) {
+  const auto& params = operation.params;
+  switch (operation.verb) {
+    case Verb::copy: return copy(runtime, std::get<CopyParams>(params));
+    case Verb::append: return append(runtime, std::get<AppendParams>(params));
+    case Verb::probe: return probe(runtime, std::get<ProbeParams>(params));
+    case Verb::collide: return collide(runtime, std::get<StageParams>(params));
+    case Verb::select: return select(runtime, std::get<StageParams>(params));
+    case Verb::rerank: return rerank(runtime, std::get<StageParams>(params));
+    case Verb::attend: return attend(runtime, std::get<AttendParams>(params));
+    case Verb::encode: return encode(runtime, std::get<PageParams>(params));
+    case Verb::offload: return offload(runtime, std::get<PageParams>(params));
+    case Verb::commit: return commit(runtime, std::get<PageParams>(params));
+    case Verb::embed: return embed(runtime, std::get<EmbedParams>(params));
+    case Verb::rmsnorm: return rmsnorm(runtime, std::get<RmsnormParams>(params));
+    case Verb::linear: return linear(runtime, std::get<LinearParams>(params));
+    case Verb::rope: return rope(runtime, std::get<RopeParams>(params));
+    case Verb::swiglu: return swiglu(runtime, std::get<SwigluParams>(params));
+    case Verb::argmax: return argmax(runtime, std::get<ArgmaxParams>(params));
+    case Verb::attend_causal: return attend_causal(runtime, std::get<AttendCausalParams>(params));
+  }
+}
+
+struct GraphProgram final : Program {
+  explicit GraphProgram(std::vector<Operation> operations) : operations(std::move(operations)) {}
+  ~GraphProgram() override {
+    if (executable != nullptr) cudaGraphExecDestroy(executable);
+  }
+  std::vector<Operation> operations;
+  cudaGraphExec_t executable = nullptr;
+};
+
+// The launches of some operators as a graph. They are captured on a stream where nothing runs, in the mode in which
+// other threads, and first launches of a kernel, may call what they like meanwhile.
+class Capture {
+ public:
+  explicit Capture(cudaStream_t stream) : stream_(stream) {
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
+  }
+  ~Capture() {
+    if (!ended_) cudaStreamEndCapture(stream_, &graph_);
+    if (graph_ != nullptr) cudaGraphDestroy(graph_);
+    cudaGetLastError();
+  }
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  cudaGraphExec_t instantiate() {
+    ended_ = true;
+    check(cudaStreamEndCapture(stream_, &graph_), "cudaStreamEndCapture");
+    cudaGraphExec_t executable = nullptr;
+    check(cudaGraphInstantiate(&executable, graph_, 0), "cudaGraphInstantiate");
+    return executable;
+  }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraph_t graph_ = nullptr;
+  bool ended_ = false;
+};
+
+bool times_wanted() {
+  const char* const value = std::getenv("PARISKV_CUDA_TIMES");
+  return value != nullptr && std::strcmp(value, "1") == 0;
+}
+
+class CudaDevice final : public Device {
+ public:
+  explicit CudaDevice(std::string detail)
+      : detail_(std::move(detail)), runtime_(runtime_on(stream_)), memory_(stream_), times_wanted_(times_wanted()) {}
+  ~CudaDevice() override { cudaStreamSynchronize(stream_); }
+
+  const char* name() const override { return "cuda"; }
+  const std::string& detail() const override { return detail_; }
+
+  uint8_t* allocate(size_t bytes, MemoryKind kind) override {
+    settled_ = false;
+    return memory_.allocate(bytes, kind);
+  }
+  void free(uint8_t* memory) noexcept override { memory_.free(memory); }
+  void free_all() noexcept override { memory_.free_all(); }
+
+  void write(uint8_t* to, const void* source, size_t bytes) override {
+    if (memory_.is_host(to)) {
+      settle();
+      std::memcpy(to, source, bytes);
+    } else {
+      settled_ = false;
+      staging_.write(stream_, to, source, bytes);
+    }
+  }
+  void read(const uint8_t* from, void* target, size_t bytes) override {
+    if (memory_.is_host(from)) {
+      settle();
+      std::memcpy(target, from, bytes);
+    } else {
+      check(cudaMemcpyAsync(target, from, bytes, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync");
+      synchronize();
+    }
+  }
+
+  void run(const Operation& operation) override {
+    settled_ = false;
+    ++times_[static_cast<size_t>(operation.verb)].calls;
+    if (!times_wanted_) return execute(runtime_, operation);
+    stopwatch_.time(stream_, operation.verb, [&] { execute(runtime_, operation); });
+  }
+  std::unique_ptr<Program> compile(std::vector<Operation> operations) override {
+    auto program = std::make_unique<GraphProgram>(std::move(operations));
+    if (program->operations.empty()) return program;
+    Capture capture(capture_stream_);
+    Runtime runtime = runtime_;
+    runtime.stream = capture_stream_;
+    for (const Operation& operation : program->operations) execute(runtime, operation);
+    program->executable = capture.instantiate();
+    settled_ = false;
+    check(cudaGraphUpload(program->executable, stream_), "cudaGraphUpload");
+    return program;
+  }
+  void run(Program& program) override {
+    const GraphProgram& graph = static_cast<GraphProgram&>(program);
+    if (times_wanted_) {
+      for (const Operation& operation : graph.operations) run(operation);
+    } else if (graph.executable != nullptr) {
+      settled_ = false;
+      check(cudaGraphLaunch(graph.executable, stream_), "cudaGraphLaunch");
+      for (const Operation& operation : graph.operations) ++times_[static_cast<size_t>(operation.verb)].calls;
+    }
+    settle();
+  }
+  void synchronize() override {
+    check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    settled_ = true;
+  }
+  size_t plan_scratch_bytes(const Plan& plan) const override { return cuda::plan_scratch_bytes(plan); }
+  VerbTimes take_times() override {
+    if (times_wanted_) stopwatch_.add_to(times_, stream_);
+    return std::exchange(times_, {});
+  }
+  double time_read(const uint8_t* from, size_t bytes) override {
+    settle();
+    return cuda::time_read(runtime_, from, bytes);
+  }
+
+ private:
+  // Waits for the stream unless nothing was queued since the last time.
+  void settle() {
+    if (!settled_) synchronize();
+  }
+
+  std::string detail_;
+  Stream stream_, capture_stream_;
+  Runtime runtime_;
+  DeviceMemory memory_;
+  Staging staging_;
+  Stopwatch stopwatch_;
+  VerbTimes times_{};
+  bool times_wanted_;
+  bool settled_ = true;
+};
+
+}  // namespace
+}  // namespace cuda
+
+DeviceStatus cuda_status(const DeviceOptions&) { return cuda::quiet_status(); }
+
+std::shared_ptr<Device> make_cuda_device(const DeviceOptions&) {
+  DeviceStatus status = cuda::quiet_status();
+  if (!status.available) throw unavailable("cuda", std::move(status.detail));
+  return std::make_shared<cuda::CudaDevice>(std::move(status.detail));
+}
+
+}  // namespace pkv

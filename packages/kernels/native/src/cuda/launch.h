@@ -1,0 +1,59 @@
+// Checked CUDA calls and launches. What fails becomes the family's device error.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+#include "cuda/cuda.h"
+
+namespace pkv::cuda {
+
+// `what`: the call or the kernel, for people.
+inline void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // an error that does not stick must not be met again by the next check
+  throw device_failed("cuda", std::string(what) + ": " + cudaGetErrorString(status));
+}
+
+struct LaunchShape {
+  dim3 grid, block;
+  size_t shared_bytes = 0;  // dynamic
+  uint32_t cluster = 1;     // blocks of one cluster along x; grid.x is a multiple of it
+};
+
+// Queues kernel<<<shape>>>(arguments...) on the runtime's stream. `what` names the kernel in errors.
+template <class... Parameters, class... Arguments>
+void launch(const Runtime& runtime, const char* what, void (*kernel)(Parameters...), const LaunchShape& shape,
+            Arguments&&... arguments) {
+  constexpr size_t kSharedWithoutRequest = 48 << 10;
+  if (shape.shared_bytes > kSharedWithoutRequest) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
+          what);
+  }
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = runtime.stream;
+  cudaLaunchAttribute attribute{};
+  if (shape.cluster > 1) {
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = shape.cluster;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+  }
+  check(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), what);
+}
+
+// Blocks for each of `heads` equal shares of a launch whose blocks fill a multiprocessor each: one wave where the shares are
+// few, else about four waves, whose last one weighs little.
+inline uint32_t blocks_a_head(const Runtime& runtime, uint32_t heads) {
+  const uint32_t slots = runtime.multiprocessors;
+  return heads <= slots / 4 ? slots / heads : (4 * slots + heads - 1) / heads;
+}
+
+}  // namespace pkv::cuda

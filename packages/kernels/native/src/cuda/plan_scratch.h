@@ -1,0 +1,28 @@
+// How the stages share Plan::scratch.
+#pragma once
+#include "core/operators.h"
+
+namespace pkv::cuda {
+
+// attend: one partial softmax for every (row, KV head, piece). The pieces of a row depend on its own length and on the model
+// alone, so that a row's result does not change with the batch around it.
+struct AttendScratch {
+  static constexpr uint32_t least_piece_tokens = 64;
+  uint32_t most_pieces;   // of any row
+  uint32_t most_tokens;   // that any row attends to
+  uint32_t piece_floats;  // [query_group, head_dim] output, [query_group] maximum, [query_group] sum
+  uint32_t* arrivals;     // [max_rows, kv_heads]: blocks that are done; zero between launches
+  float* partials;        // [max_rows, kv_heads, most_pieces, piece_floats]
+  size_t bytes;
+
+  explicit AttendScratch(const Plan&);
+
+  // Tokens of one piece of a row that attends to `tokens` tokens.
+  PKV_HOST_DEVICE uint32_t piece_tokens(uint32_t tokens) const {
+    const uint32_t units = (tokens + least_piece_tokens - 1) / least_piece_tokens;
+    const uint32_t piece_units = (units + most_pieces - 1) / most_pieces;
+    return (piece_units > 1 ? piece_units : 1) * least_piece_tokens;
+  }
+};
+
+}  // namespace pkv::cuda

@@ -1,0 +1,259 @@
+// probe: rotates the queries of every KV head and makes its vote tables (algorithm.md §3 and §4). Exact: equal bytes to the
+// reference. A product that goes into a sum is an __fmul_rn, which never fuses with the addition.
+// Costs no bandwidth to speak of: it reads the queries and writes head_dim / 8 * 256 bytes a table. What counts is the
+// latency of one short kernel, so every table is made by several blocks, each of which rotates the queries anew.
+#include "cuda/codec.cuh"
+#include "cuda/launch.h"
+#include "cuda/step_rows.cuh"
+#include "cuda/tuning.h"
+
+namespace pkv::cuda {
+namespace {
+
+constexpr uint32_t kWarp = 32;
+constexpr uint32_t kThreads = tuning::probe_threads;
+constexpr uint32_t kMaxSubspaces = PKV_MAX_HEAD_DIM / PKV_SUBSPACE_DIM;
+constexpr uint32_t kMaxQueries = 8;
+constexpr uint32_t kAllLanes = 0xffffffffu;
+static_assert(kThreads == PKV_CENTROIDS, "tiered: one thread a centroid");
+
+struct ProbeArguments {
+  Cache cache;
+  Plan plan;
+  Codec codec;
+  Step step;
+  Rows q;
+  uint32_t layer;
+  float scale;  // of the rotation
+  float share;  // fround(1 / query_group)
+};
+
+// The queries behind one table, in shared memory.
+struct Source {
+  float rotated[kMaxQueries][PKV_MAX_HEAD_DIM];
+  float spans[kMaxQueries][kMaxSubspaces];  // L1 norm of each subspace, which bounds its products
+  float most[kMaxQueries];                  // the largest span; NaN when any is
+  float table_spans[kMaxSubspaces];         // of the table: those of its query, or of the sum over queries
+  float table_most;
+};
+
+__device__ bool is_usable(float span) { return span > 0.0f && span < INFINITY; }
+
+// One warp rotates one vector: coordinate 32 r + lane is x[r]. The butterflies are those of the specification, in its order.
+template <uint32_t kHeadDim>
+__device__ void rotate(float (&x)[kHeadDim / kWarp], const Codec& codec, float scale, uint32_t lane) {
+  constexpr uint32_t kOwn = kHeadDim / kWarp;
+#pragma unroll
+  for (uint32_t r = 0; r < kOwn; ++r) x[r] = codec.is_negative(r * kWarp + lane) ? -x[r] : x[r];
+#pragma unroll
+  for (uint32_t half = 1; half < kWarp; half *= 2) {
+#pragma unroll
+    for (uint32_t r = 0; r < kOwn; ++r) {
+      const float other = __shfl_xor_sync(kAllLanes, x[r], half);
+      x[r] = (lane & half) != 0 ? other - x[r] : x[r] + other;
+    }
+  }
+#pragma unroll
+  for (uint32_t half = 1; half < kOwn; half *= 2) {
+#pragma unroll
+    for (uint32_t r = 0; r < kOwn; ++r) {
+      if ((r & half) != 0) continue;
+      const float a = x[r], b = x[r + half];
+      x[r] = a + b;
+      x[r + half] = a - b;
+    }
+  }
+#pragma unroll
+  for (uint32_t r = 0; r < kOwn; ++r) x[r] = __fmul_rn(x[r], scale);
+}
+
+// Rotates query `query` of the group, or the average of all under `mean`, into shared memory, by one warp.
+template <uint32_t kHeadDim>
+__device__ void rotate_query(const ProbeArguments& a, const float* q, const float* balance, uint32_t query, float* rotated) {
+  constexpr uint32_t kOwn = kHeadDim / kWarp;
+  const uint32_t lane = threadIdx.x % kWarp;
+  float x[kOwn];
+#pragma unroll
+  for (uint32_t r = 0; r < kOwn; ++r) {
+    const uint32_t j = r * kWarp + lane;
+    x[r] = __fmul_rn(balance[j], q[query * kHeadDim + j]);
+    if (a.plan.group == Group::mean) {
+      for (uint32_t g = 1; g < a.cache.query_group; ++g) x[r] += __fmul_rn(balance[j], q[g * kHeadDim + j]);
+      x[r] *= a.share;
+    }
+  }
+  rotate<kHeadDim>(x, a.codec, a.scale, lane);
+#pragma unroll
+  for (uint32_t r = 0; r < kOwn; ++r) rotated[r * kWarp + lane] = x[r];
+}
+
+// The largest of spans [count <= 32], by one warp; NaN when any is.
+__device__ float largest_of(const float* spans, uint32_t count) {
+  const uint32_t lane = threadIdx.x % kWarp;
+  const float own = lane < count ? spans[lane] : 0.0f;
+  if (__any_sync(kAllLanes, isnan(own))) return NAN;
+  float most = own;
+  for (uint32_t offset = kWarp / 2; offset > 0; offset /= 2) most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, offset));
+  return most;
+}
+
+// Fills `source` with the `queries` queries from `first` on; `keeps`: this block writes them to the plan, for rerank.
+template <uint32_t kHeadDim>
+__device__ void make_source(const ProbeArguments& a, uint32_t row, uint32_t head, uint32_t first, uint32_t queries, bool combined,
+                            bool keeps, Source& source) {
+  constexpr uint32_t kSubspaces = kHeadDim / PKV_SUBSPACE_DIM;
+  const uint32_t warp = threadIdx.x / kWarp;
+  const float* const balance = a.cache.calibration + ((size_t{a.layer} * a.cache.kv_heads + head) * 2 + 1) * kHeadDim;
+  const float* const q = a.q.row(row) + size_t{head} * a.cache.query_group * kHeadDim;
+  if (warp < queries) rotate_query<kHeadDim>(a, q, balance, first + warp, source.rotated[warp]);
+  __syncthreads();
+  if (keeps) {
+    float* const kept = a.plan.rotated + ((size_t{row} * a.cache.kv_heads + head) * a.plan.rotated_queries + first) * kHeadDim;
+    for (uint32_t i = threadIdx.x; i < queries * kHeadDim; i += kThreads) kept[i] = source.rotated[i / kHeadDim][i % kHeadDim];
+  }
+  if (threadIdx.x < queries * kSubspaces) {
+    const uint32_t query = threadIdx.x / kSubspaces, b = threadIdx.x % kSubspaces;
+    float span = 0.0f;
+    for (uint32_t j = 0; j < PKV_SUBSPACE_DIM; ++j) span += fabsf(source.rotated[query][b * PKV_SUBSPACE_DIM + j]);
+    source.spans[query][b] = span;
+  }
+  __syncthreads();
+  if (warp < queries) {
+    const float most = largest_of(source.spans[warp], kSubspaces);
+    if (threadIdx.x % kWarp == 0) source.most[warp] = most;
+  }
+  __syncthreads();
+  if (warp == 0) {
+    const uint32_t b = threadIdx.x;
+    if (b < kSubspaces) {
+      float span = 0.0f;
+      if (!combined) {
+        span = source.spans[0][b];
+      } else {
+        for (uint32_t query = 0; query < queries; ++query) {
+          if (is_usable(source.most[query])) span += source.spans[query][b] / source.most[query];
+        }
+      }
+      source.table_spans[b] = span;
+    }
+    __syncwarp();
+    const float most = largest_of(source.table_spans, kSubspaces);
+    if (b == 0) source.table_most = most;
+  }
+  __syncthreads();
+}
+
+// Inner product of a block of a rotated query, [PKV_SUBSPACE_DIM], with the centroid of signs `id`.
+__device__ float centroid_product(const float* x, uint32_t id) {
+  float product = 0.0f;
+#pragma unroll
+  for (uint32_t j = 0; j < PKV_SUBSPACE_DIM; ++j) product = (id >> j & 1) != 0 ? product + x[j] : product - x[j];
+  return product;
+}
+
+// The product behind a vote: that of one query, or the sum over queries, each divided by its largest span so that none
+// drowns another.
+__device__ float table_product(const Source& source, uint32_t queries, bool combined, uint32_t b, uint32_t id) {
+  if (!combined) return centroid_product(source.rotated[0] + b * PKV_SUBSPACE_DIM, id);
+  float sum = 0.0f;
+  for (uint32_t query = 0; query < queries; ++query) {
+    if (!is_usable(source.most[query])) continue;
+    sum += centroid_product(source.rotated[query] + b * PKV_SUBSPACE_DIM, id) / source.most[query];
+  }
+  return sum;
+}
+
+// Votes of four neighbouring centroids. 0..PKV_MAX_VOTE: |product| <= span in f32 too, since both add in the same order and
+// rounding is monotone.
+__device__ void graded_votes(const Source& source, uint32_t queries, bool combined, uint32_t b, uint32_t first_id,
+                             uint8_t* table) {
+  const float scale = static_cast<float>(PKV_MAX_VOTE) / (2.0f * source.table_most);
+  uint32_t votes = 0;
+  if (is_usable(scale)) {  // not a zero query, nor one that is not finite
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {
+      const float product = table_product(source, queries, combined, b, first_id + i);
+      const float vote = __fmul_rn(product + source.table_spans[b], scale) + 0.5f;
+      votes |= static_cast<uint32_t>(static_cast<int32_t>(vote)) << 8 * i;
+    }
+  }
+  *reinterpret_cast<uint32_t*>(table + b * PKV_CENTROIDS + first_id) = votes;
+}
+
+// An integer of the same order as `product`; -0 and +0 are equal. Below the largest u32 for every finite product.
+__device__ uint32_t ordered_key(float product) {
+  const uint32_t bits = __float_as_uint(product + 0.0f);
+  return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
+}
+
+// The vote of one centroid: how many tiers reach beyond the keys whose centroids rank ahead of it, that is have a larger
+// product, or the same one and a smaller id. Every thread counts for its own centroid, so nothing is sorted.
+__device__ void tiered_vote(const ProbeArguments& a, const Source& source, uint32_t queries, bool combined, size_t entry,
+                            int32_t slot, uint32_t b, uint8_t* table) {
+  __shared__ uint2 ranked[PKV_CENTROIDS];  // key, keys of the zone in this centroid
+  const uint32_t id = threadIdx.x;
+  const uint32_t key = ordered_key(table_product(source, queries, combined, b, id));
+  ranked[id] = {key, a.cache.id_counts[(entry * a.cache.subspaces() + b) * PKV_CENTROIDS + id]};
+  __syncthreads();
+  uint32_t ahead = 0;  // at most the tokens of the zone
+#pragma unroll 16
+  for (uint32_t other = 0; other < PKV_CENTROIDS; ++other) {
+    const uint2 rank = ranked[other];
+    ahead += rank.x + (other < id ? 1 : 0) > key ? rank.y : 0;
+  }
+  const int32_t* const limits = a.cache.budget_of(static_cast<size_t>(slot), a.layer) + PKV_BUDGET_TIER_0;
+  uint32_t tiers = 0;
+  for (uint32_t tier = 0; tier < PKV_TIER_SHARES_PERCENT_COUNT; ++tier) {
+    tiers += static_cast<uint32_t>(limits[tier]) > ahead ? 1 : 0;
+  }
+  table[b * PKV_CENTROIDS + id] = isfinite(source.table_most) ? static_cast<uint8_t>(tiers) : 0;
+}
+
+// Grid: x = row and KV head, y = part of the subspaces, z = table. Graded parts have four subspaces, tiered ones one.
+template <uint32_t kHeadDim, bool kTiered>
+__global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__ ProbeArguments a) {
+  const uint32_t row = blockIdx.x / a.cache.kv_heads, head = blockIdx.x % a.cache.kv_heads;
+  const int32_t mode = row_mode(a.cache, a.layer, a.step, row);
+  if (mode != PKV_MODE_VOTE && mode != PKV_MODE_SCAN) return;
+  __shared__ Source source;
+  const bool combined = a.plan.group == Group::sum;
+  const uint32_t queries = combined ? a.plan.rotated_queries : 1;
+  make_source<kHeadDim>(a, row, head, blockIdx.z, queries, combined, blockIdx.y == 0, source);
+  constexpr uint32_t kTableBytes = kHeadDim / PKV_SUBSPACE_DIM * PKV_CENTROIDS;
+  uint8_t* const table = a.plan.vote_tables + (size_t{blockIdx.x} * a.plan.tables + blockIdx.z) * kTableBytes;
+  if constexpr (kTiered) {
+    const int32_t slot = a.step.slot(row);
+    tiered_vote(a, source, queries, combined, head_entry(a.cache, slot, a.layer, head), slot, blockIdx.y, table);
+  } else {
+    const uint32_t first = (blockIdx.y * kThreads + threadIdx.x) * 4;
+    graded_votes(source, queries, combined, first / PKV_CENTROIDS, first % PKV_CENTROIDS, table);
+  }
+}
+
+template <uint32_t kHeadDim>
+void launch_probe(const Runtime& runtime, const ProbeArguments& arguments) {
+  constexpr uint32_t kSubspaces = kHeadDim / PKV_SUBSPACE_DIM;
+  const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
+  const Plan& plan = arguments.plan;
+  if (plan.votes == Votes::tiered) {
+    launch(runtime, "probe", probe_kernel<kHeadDim, true>, {dim3(heads, kSubspaces, plan.tables), kThreads}, arguments);
+  } else {
+    launch(runtime, "probe", probe_kernel<kHeadDim, false>, {dim3(heads, kSubspaces / 4, plan.tables), kThreads}, arguments);
+  }
+}
+
+}  // namespace
+
+void probe(Runtime& runtime, const ProbeParams& params) {
+  const Cache& cache = *params.plan->cache;
+  const ProbeArguments arguments{cache,    *params.plan, Codec(cache),
+                                 params.step, params.q,  params.layer,
+                                 rotation_scale(cache.head_dim), 1.0f / static_cast<float>(cache.query_group)};
+  switch (cache.head_dim) {
+    case 64: return launch_probe<64>(runtime, arguments);
+    case 128: return launch_probe<128>(runtime, arguments);
+    default: return launch_probe<256>(runtime, arguments);
+  }
+}
+
+}  // namespace pkv::cuda

@@ -1,0 +1,55 @@
+// Launch numbers, in one place. None of them changes a result. Chosen for NVIDIA H100 and H200 (132 multiprocessors).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace pkv::cuda::tuning {
+
+// probe: one thread a centroid.
+constexpr uint32_t probe_threads = 256;
+
+// collide: one block fills a multiprocessor, so its tables may take most of the shared memory; the smaller size is for GPUs
+// with 99 KiB.
+constexpr uint32_t collide_threads = 1024;
+constexpr uint32_t collide_table_bytes = 128 << 10;
+constexpr uint32_t collide_small_table_bytes = 64 << 10;
+
+// select and rerank: a cluster a row and KV head. Eight blocks is what every GPU with clusters grants.
+constexpr uint32_t most_cluster_blocks = 8;
+constexpr uint32_t select_block_tokens = 2048;
+
+// time_read.
+constexpr uint32_t read_threads = 256;
+constexpr uint32_t read_blocks_per_multiprocessor = 8;
+
+// copy, append, encode, offload, commit.
+constexpr uint32_t copy_threads = 256;
+constexpr uint32_t copy_blocks_per_multiprocessor = 8;
+constexpr uint32_t encode_threads = 256;
+constexpr uint32_t encode_block_keys = 128;
+constexpr uint32_t offload_threads = 256;
+constexpr uint32_t offload_blocks_per_head = 4;  // of the 512 records of a page and KV head
+constexpr uint32_t commit_threads = 256;
+
+// Dense operators.
+constexpr uint32_t embed_threads = 256;
+constexpr uint32_t rmsnorm_threads = 256;   // at most, for one group
+constexpr uint32_t rope_threads = 128;
+constexpr uint32_t swiglu_threads = 256;
+constexpr uint32_t argmax_threads = 1024;
+constexpr uint32_t linear_few_threads = 256;
+constexpr uint32_t linear_few_rows = 32;    // up to here every warp makes whole outputs; above, tiles of 64 by 64
+
+// rerank, the estimates: random rows of 80 bytes want many loads in flight.
+constexpr uint32_t estimate_threads = 256;
+constexpr uint32_t estimate_lane_keys = 2;
+constexpr uint32_t estimate_blocks_a_multiprocessor = 4;
+// rerank, the choice.
+constexpr uint32_t choose_block_candidates = 1024;
+
+// attend: pieces of a row, about `attend_pieces` for all its KV heads together.
+constexpr uint32_t attend_warps = 8;
+constexpr uint32_t attend_blocks_a_multiprocessor = 2;
+constexpr uint32_t attend_pieces = 512, attend_least_pieces = 16, attend_most_pieces = 128;
+
+}  // namespace pkv::cuda::tuning
