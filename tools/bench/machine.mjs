@@ -4,15 +4,17 @@ import { availableParallelism, cpus, release, totalmem } from "node:os";
 
 /** The machine and the commit that a bench ran on. */
 export function describeRun() {
+  // A machine with a GPU may have the files without their history: then the variable says what they are.
+  const known = process.env.PARISKV_COMMIT;
   const git = (/** @type {string[]} */ ...words) => execFileSync("git", words, { encoding: "utf8" }).trim();
-  const dirty = git("status", "--porcelain", "--", "packages", "apps", "tools") !== "";
+  const dirty = () => git("status", "--porcelain", "--", "packages", "apps", "tools") !== "";
   return {
     processor: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     system: `${process.platform} ${release()}`,
     node: process.version,
-    commit: git("rev-parse", "--short=12", "HEAD") + (dirty ? " with local changes" : ""),
+    commit: known ?? git("rev-parse", "--short=12", "HEAD") + (dirty() ? " with local changes" : ""),
     command: ["node", ...process.argv.slice(1).map((word) => word.replace(`${process.cwd()}/`, ""))].join(" "),
     date: new Date().toISOString().slice(0, 10),
   };

@@ -20,14 +20,15 @@ const { values: flags } = parseArgs({
     lengths: { type: "string", default: "4096,16384,32768" },
     samples: { type: "string", default: "20,20,8" },
     device: { type: "string", default: "auto" },
+    tasks: { type: "string", default: "single_num,multikey,multiquery,vt" },
+    share: { type: "string" },
+    out: { type: "string", default: "docs/benchmarks" },
     // Where to write the dense tokens of the recorded prompts, for tools/bench/verify-tokens.py.
     tokens: { type: "string" },
   },
 });
 const say = (/** @type {string} */ text) => process.stderr.write(`${text}\n`);
 
-/** Tasks whose answers hang on few far tokens: retrieval in all layers must answer as dense attention does. */
-const EASY = ["single_num", "multikey", "multiquery", "vt"];
 const SPARE_TOKENS = 8;
 /**
  * Logit margin below which two correct implementations may choose differently. The recorded outputs come from bf16
@@ -38,7 +39,7 @@ const MARGIN = 0.5;
 const folder = decoder.openModelFolder(decoder.bundledModelPath());
 const tokenizer = decoder.TextTokenizer.open(folder.path);
 const context = kernels.createContext({ device: flags.device });
-const policy = { mode: "vote", topK: 100, group: "max" };
+const policy = { mode: "vote", topK: 100, group: "max", ...(flags.share && { candidateShare: Number(flags.share) }) };
 const modelFor = async (/** @type {number} */ maxTokens) =>
   decoder.DecoderModel.load(folder, {
     context,
@@ -154,7 +155,7 @@ const answers = [];
 const samples = flags.samples.split(",").map(Number);
 for (const [index, contextTokens] of flags.lengths.split(",").map(Number).entries()) {
   const model = await modelFor(contextTokens + 1024);
-  for (const task of EASY) {
+  for (const task of flags.tasks.split(",")) {
     const row = {
       task,
       contextTokens,
@@ -188,8 +189,8 @@ const result = {
   recorded,
   answers,
 };
-writeFileSync(join(root, "docs/benchmarks/quality.json"), `${JSON.stringify(result, null, 1)}\n`);
-writeFileSync(join(root, "docs/benchmarks/quality.md"), qualityPage(result));
-say("wrote docs/benchmarks/quality.json and quality.md");
+writeFileSync(join(root, flags.out, "quality.json"), `${JSON.stringify(result, null, 1)}\n`);
+writeFileSync(join(root, flags.out, "quality.md"), qualityPage(result));
+say(`wrote quality.json and quality.md to ${flags.out}`);
 context.dispose();
 folder.close();
