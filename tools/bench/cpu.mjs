@@ -16,7 +16,8 @@ const say = (/** @type {string} */ text) => process.stderr.write(`${text}\n`);
 const LENGTHS = [16_384, 32_768, 131_072];
 const POLICIES = [
   { name: "dense", policy: { mode: "dense" } },
-  { name: "retrieval (default: graded, max, 5 %)", policy: { mode: "vote" } },
+  { name: "retrieval (default: graded, sum, 5 %)", policy: { mode: "vote" } },
+  { name: "graded, max, 5 %", policy: { mode: "vote", group: "max" } },
   { name: "graded, mean, 5 %", policy: { mode: "vote", group: "mean" } },
   { name: "graded, max, 2 %", policy: { mode: "vote", candidateShare: 0.02 } },
   {

@@ -27,8 +27,8 @@ export interface RetrievalPolicy extends LayerPolicy {
 }
 
 /**
- * Graded votes at a share of .05, combined by `max`, keep on isotropic keys what the paper's tiers on the mean query keep
- * at .20. Keys with a large common mean want a calibration or a larger share (test/quality.test.ts holds both). Below 2,048
+ * Graded votes at a share of .05 keep on isotropic keys at least what the paper's tiers on the mean query keep at .20. `sum`
+ * keeps a little more of the attention mass than `max` and needs one vote table for a KV head. Keys with a large common mean want a calibration or a larger share (test/quality.test.ts holds both). Below 2,048
  * zone tokens a search costs what it saves; `measureCrossover` finds the number of a machine.
  */
 export const DEFAULT_POLICY: RetrievalPolicy = {
@@ -36,7 +36,7 @@ export const DEFAULT_POLICY: RetrievalPolicy = {
   topK: 100,
   candidateShare: 0.05,
   votes: "graded",
-  group: "max",
+  group: "sum",
   crossoverTokens: 2048,
   layers: {},
 };

@@ -67,7 +67,7 @@ export const retrievalFlags = {
   group: flag<"mean" | "max" | "sum">({
     syntax: "--group <policy>",
     about: "how the query heads of a KV head agree: mean, max or sum",
-    fallback: "max",
+    fallback: "sum",
     read: readChoice("mean", "max", "sum"),
   }),
 };

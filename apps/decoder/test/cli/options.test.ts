@@ -24,7 +24,7 @@ describe("options", () => {
       attention: "auto",
       retrievalK: 100,
       votes: "graded",
-      group: "max",
+      group: "sum",
       device: "auto",
       json: false,
     });

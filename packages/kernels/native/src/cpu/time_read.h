@@ -7,7 +7,7 @@
 
 namespace pkv::cpu {
 
-// Seconds that all threads together take to read `bytes` once, in order, in pieces of 64 KiB.
+// Seconds that all threads together take to read `bytes` once, in order, in pieces of 1 MiB.
 double time_read(Parallel& pool, const uint8_t* from, size_t bytes);
 
 }  // namespace pkv::cpu
