@@ -15,6 +15,7 @@ const POLICY: Partial<RetrievalPolicy> = {
   mode: "auto",
   topK: 32,
   candidateShare: 0.125,
+  group: "max",
   crossoverTokens: 1024,
   layers: { 0: { mode: "dense" }, 1: { mode: "scan" }, 3: { mode: "vote", topK: 600 } },
 };
