@@ -8,22 +8,29 @@ namespace pkv::cpu {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
-constexpr size_t kLanes = 8;
-constexpr size_t kLineBytes = kLanes * sizeof(uint64_t);
+constexpr size_t kLineBytes = 64;
 constexpr size_t kPrefetchBytes = 4096;
+
+struct Pair { uint64_t low, high; };
+
+inline void add(Pair& sum, const uint8_t* from) {
+  Pair words;
+  std::memcpy(&words, from, sizeof words);
+  sum.low += words.low;
+  sum.high += words.high;
+}
 
 // The sum of the piece's words, so that no read can be left out; a last part of a line is passed over.
 uint64_t sum(const uint8_t* from, size_t bytes) {
-  uint64_t lanes[kLanes] = {};
+  Pair a{}, b{}, c{}, d{};
   for (size_t at = 0; at + kLineBytes <= bytes; at += kLineBytes) {
     __builtin_prefetch(from + at + kPrefetchBytes, 0, 2);  // into the second cache
-    uint64_t words[kLanes];
-    std::memcpy(words, from + at, kLineBytes);
-    for (size_t lane = 0; lane < kLanes; lane++) lanes[lane] += words[lane];
+    add(a, from + at);
+    add(b, from + at + 16);
+    add(c, from + at + 32);
+    add(d, from + at + 48);
   }
-  uint64_t all = 0;
-  for (uint64_t lane : lanes) all += lane;
-  return all;
+  return a.low + a.high + b.low + b.high + c.low + c.high + d.low + d.high;
 }
 
 }  // namespace
