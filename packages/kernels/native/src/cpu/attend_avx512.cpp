@@ -60,9 +60,9 @@ inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAtt
       }
 #pragma GCC unroll 16
       for (uint32_t t = 0; t < tile_tokens; t++) {
-        // What this block reads here, the next block will: the memory is evenly busy. Into the second-level cache,
-        // because one block fills the first.
-        const uint8_t* next = block.next[begin + t] + element * Format::bytes;
+        // While the keys of this block are read, the first half of the next block's records is fetched in the order of
+        // the memory, and with the values the second half. Into the second-level cache: one block fills the first.
+        const uint8_t* next = block.next[(begin + t) / 2] + ((begin + t) % 2 * d + element) * Format::bytes;
         for (uint32_t line = 0; line < kUnit * Format::bytes; line += kLineBytes)
           _mm_prefetch(next + line, _MM_HINT_T1);
         __m512 first, second;
@@ -142,7 +142,7 @@ inline void add_values(const AttendBlock& block, const float (&weights)[Heads][k
     }
     for (uint32_t t = 0; t < block.tokens; t++) {
       const uint8_t* value = block.records[t] + d * Format::bytes;
-      const uint8_t* next = block.next[t] + (d + element) * Format::bytes;
+      const uint8_t* next = block.next[(kAttendBlockTokens + t) / 2] + (t % 2 * d + element) * Format::bytes;
       for (uint32_t line = 0; line < 2 * kUnit * Format::bytes; line += kLineBytes)
         _mm_prefetch(next + line, _MM_HINT_T1);
       __m512 v[4];
