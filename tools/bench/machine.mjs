@@ -15,7 +15,10 @@ export function describeRun() {
     system: `${process.platform} ${release()}`,
     node: process.version,
     commit: known ?? git("rev-parse", "--short=12", "HEAD") + (dirty() ? " with local changes" : ""),
-    command: ["node", ...process.argv.slice(1).map((word) => word.replace(`${process.cwd()}/`, "").replace(/^\/.*\//, ""))].join(" "),
+    command: [
+      "node",
+      ...process.argv.slice(1).map((word) => word.replace(`${process.cwd()}/`, "").replace(/^\/.*\//, "")),
+    ].join(" "),
     date: new Date().toISOString().slice(0, 10),
   };
 }
