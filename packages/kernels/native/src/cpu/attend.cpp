@@ -124,9 +124,9 @@ void feed(const Cache& cache, uint32_t slot, uint32_t layer, uint32_t head, cons
     const int64_t shift = attended.ring_begin - attended.first_positions;
     add_positions(int64_t(std::max(begin, first_positions)) + shift, int64_t(std::min(end, window)) + shift);
   }
-  spans.run();
   const size_t first = std::max(begin, window);
   if (first < end) feed_selected(cache, slot, layer, head, attended.selected + (first - window), end - first, spans);
+  spans.run();
 }
 
 // One piece of one row and KV head into its partial softmax.

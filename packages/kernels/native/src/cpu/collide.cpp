@@ -9,8 +9,8 @@
 namespace pkv::cpu {
 namespace {
 
-// Pages of one task: 4096 keys are a few microseconds of work, far above the price of handing out an index.
-constexpr uint32_t kTaskPages = 8;
+// Pages of one task: 8192 keys are some ten microseconds of work, far above the price of handing out an index.
+constexpr uint32_t kTaskPages = 16;
 
 void mark_invalid_keys(const uint8_t* codes, size_t code_bytes, uint32_t tokens, uint16_t* scores) {
   for (uint32_t i = 0; i < tokens; i++) {
@@ -60,10 +60,13 @@ void collide(Runtime& runtime, const StageParams& params) {
     page.subspaces = subspaces;
     page.table_count = plan.tables;
     for (size_t token = begin; token < end; token += PKV_PAGE_TOKENS) {
-      uint8_t* summary = cache.summary_of(pages[token / PKV_PAGE_TOKENS], params.layer, head);
-      const size_t next = token + PKV_PAGE_TOKENS;
+      const auto summary_from = [&](size_t first) {  // the last one for whatever comes after it
+        return cache.summary_of(pages[std::min(first, end - 1) / PKV_PAGE_TOKENS], params.layer, head);
+      };
+      uint8_t* const summary = summary_from(token);
       page.ids = summary;
-      page.next_ids = next < end ? cache.summary_of(pages[next / PKV_PAGE_TOKENS], params.layer, head) : summary;
+      page.next_ids = summary_from(token + PKV_PAGE_TOKENS);
+      page.after_next_ids = summary_from(token + size_t{2} * PKV_PAGE_TOKENS);
       page.tokens = static_cast<uint32_t>(std::min<size_t>(end - token, PKV_PAGE_TOKENS));
       page.scores = plan.scores + row_head * plan.max_zone_tokens + token;
       score(page);

@@ -56,8 +56,8 @@ RerankScratch::RerankScratch(const Plan& plan, unsigned thread) {
     at += align_scratch(elements * 4);
     return from;
   };
-  candidate_scores = reinterpret_cast<float*>(take(plan.max_candidates));
-  keys = reinterpret_cast<uint32_t*>(take(plan.max_candidates));
+  values = candidate_scores = reinterpret_cast<float*>(take(plan.max_candidates));
+  places = reinterpret_cast<uint32_t*>(take(plan.max_candidates));
   chosen = reinterpret_cast<uint32_t*>(take(plan.max_top_k));
   chosen_estimates = reinterpret_cast<float*>(take(plan.max_top_k));
   histogram = reinterpret_cast<uint32_t*>(take(4 * bins));

@@ -33,8 +33,9 @@ struct RerankScratch {
   static size_t bytes(const Plan&, unsigned threads);
   RerankScratch(const Plan&, unsigned thread);
 
-  float* candidate_scores;  // [max_candidates]: collision scores of the candidates
-  uint32_t* keys;           // [max_candidates]: priorities as integers of the same order
+  float* values;            // [max_candidates]: exponentials of one query's estimates, then priorities to be ranked
+  float* candidate_scores;  // [max_candidates]: after that, and in the same place, their collision scores
+  uint32_t* places;         // [max_candidates]: those that may be among the top
   uint32_t* chosen;         // [max_top_k]: places of the selected keys among the candidates
   float* chosen_estimates;  // [max_top_k]: their estimates for one query
   uint32_t* histogram;      // [4, bins]: four partial counts, so that equal neighbours do not wait for each other

@@ -14,7 +14,7 @@
 namespace pkv::cpu {
 namespace {
 
-constexpr uint32_t kTaskKeys = 512;
+constexpr uint32_t kTaskKeys = 1024;
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
 bool is_ranked(const StageParams& params, size_t row) {
@@ -31,18 +31,40 @@ struct Gathered {
   const uint8_t* codes[kEstimateBlockKeys];
   const uint8_t* weights[kEstimateBlockKeys];
   uint32_t keys;
+};
 
-  void gather(const Cache& cache, const uint32_t* pages, uint32_t layer, size_t head, const uint32_t* candidates,
-              uint32_t count) {
-    keys = std::min(count, kEstimateBlockKeys);
+// Looks candidates up, block after block. They ascend, so many in a row lie in one page.
+class Gatherer {
+ public:
+  Gatherer(const Cache& cache, const uint32_t* pages, uint32_t layer, size_t head)
+      : cache_(cache), pages_(pages), layer_(layer), head_(head) {}
+
+  void gather(const uint32_t* candidates, uint32_t count, Gathered& block) {
+    const size_t code_bytes = cache_.head_dim / 2, weight_bytes = cache_.subspaces();
+    block.keys = std::min(count, kEstimateBlockKeys);
     for (uint32_t i = 0; i < kEstimateBlockKeys; i++) {
-      const uint32_t key = candidates[i < keys ? i : 0];
-      uint8_t* summary = cache.summary_of(pages[key / PKV_PAGE_TOKENS], layer, head);
+      const uint32_t key = candidates[i < block.keys ? i : 0];
+      if (key / PKV_PAGE_TOKENS != page_) enter(key / PKV_PAGE_TOKENS);
       const size_t row = key % PKV_PAGE_TOKENS;
-      codes[i] = cache.codes_of(summary) + row * (cache.head_dim / 2);
-      weights[i] = cache.weights_of(summary) + row * cache.subspaces();
+      block.codes[i] = codes_ + row * code_bytes;
+      block.weights[i] = weights_ + row * weight_bytes;
     }
   }
+
+ private:
+  void enter(uint32_t page) {
+    page_ = page;
+    uint8_t* summary = cache_.summary_of(pages_[page], layer_, head_);
+    codes_ = cache_.codes_of(summary);
+    weights_ = cache_.weights_of(summary);
+  }
+
+  const Cache& cache_;
+  const uint32_t* pages_;
+  uint32_t layer_;
+  size_t head_;
+  uint32_t page_ = std::numeric_limits<uint32_t>::max();
+  const uint8_t *codes_ = nullptr, *weights_ = nullptr;
 };
 
 // Estimates of the candidates [begin, end) of one row and KV head, for all its rotated queries.
@@ -65,13 +87,14 @@ void estimate_candidates(const StageParams& params, const RerankKernels& kernels
   const uint32_t* pages = cache.page_table + static_cast<size_t>(params.step.slot(row)) * cache.max_pages;
   const uint32_t* candidates = plan.candidates + row_head * plan.max_candidates;
   float* estimates = plan.estimates + row_head * queries * plan.max_candidates;
+  Gatherer gatherer(cache, pages, params.layer, head);
   Gathered gathered[2];
-  gathered[0].gather(cache, pages, params.layer, head, candidates + begin, end - begin);
+  gatherer.gather(candidates + begin, end - begin, gathered[0]);
   unsigned current = 0;
   for (uint32_t at = begin; at < end; at += kEstimateBlockKeys, current ^= 1) {
     const uint32_t following = at + kEstimateBlockKeys;
     const bool last = following >= end;
-    if (!last) gathered[current ^ 1].gather(cache, pages, params.layer, head, candidates + following, end - following);
+    if (!last) gatherer.gather(candidates + following, end - following, gathered[current ^ 1]);
     const Gathered& now = gathered[current];
     const Gathered& next = gathered[last ? current : current ^ 1];
     EstimateBlock block{};
@@ -94,7 +117,7 @@ void estimate_candidates(const StageParams& params, const RerankKernels& kernels
 
 // One priority a candidate: its estimate, or the heads' softmax-normalised estimates combined (algorithm.md §4).
 void prioritize(const Plan& plan, const RerankKernels& kernels, const float* estimates, uint32_t count, float scale,
-                float* priorities) {
+                RerankScratch& scratch, float* priorities) {
   if (plan.rotated_queries == 1) {
     std::copy(estimates, estimates + count, priorities);
     return;
@@ -104,8 +127,12 @@ void prioritize(const Plan& plan, const RerankKernels& kernels, const float* est
     const float* own = estimates + size_t{h} * plan.max_candidates;
     const float reference = scale * kernels.largest(own, count);
     if (!std::isfinite(reference)) continue;  // a head without a finite estimate has no say
-    const auto log_sum = static_cast<float>(reference + std::log(kernels.exp_sum(own, count, scale, reference)));
-    (plan.group == Group::sum ? kernels.add_share : kernels.raise_to_share)(own, count, scale, log_sum, priorities);
+    if (plan.group == Group::sum) {
+      kernels.add_softmax(own, count, scale, reference, scratch.values, priorities);
+    } else {
+      const double log_sum = reference + std::log(kernels.exp_sum(own, count, scale, reference));
+      kernels.raise_to_share(own, count, scale, static_cast<float>(log_sum), priorities);
+    }
   }
 }
 
@@ -163,7 +190,8 @@ void choose(const StageParams& params, const RerankKernels& kernels, size_t row,
   const float* estimates = plan.estimates + row_head * plan.rotated_queries * plan.max_candidates;
   float* priorities = plan.priorities + row_head * plan.max_candidates;
 
-  prioritize(plan, kernels, estimates, count, 1.0f / std::sqrt(static_cast<float>(cache.head_dim)), priorities);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(cache.head_dim));
+  prioritize(plan, kernels, estimates, count, scale, scratch, priorities);
   const uint32_t top_k = std::min(static_cast<uint32_t>(std::max(budget[PKV_BUDGET_TOP_K], 0)), plan.max_top_k);
   const uint32_t chosen = choose_top(priorities, count, top_k, scratch);
   uint32_t* selected = plan.selected + row_head * plan.max_top_k;

@@ -1,5 +1,6 @@
-// The scheme of rerank_avx512.cpp with half as wide registers: eight code bytes are two subspaces, the three level bits
-// of a nibble index eight centres with one vpermps, and the sign bit, inverted, moves to the sign of the float.
+// Lanes are coordinates: eight code bytes are two subspaces, their low nibbles the even coordinates and their high ones the
+// odd. The three level bits of a nibble index eight centres with one vpermps, and the sign bit, inverted, moves to the
+// sign of the float. Weights multiply the levels once and serve every query.
 #include <immintrin.h>
 
 #include "cpu/exp_avx2.h"
@@ -136,12 +137,26 @@ void raise_to_share(const float* x, size_t count, float scale, float log_sum, fl
   }
 }
 
-void add_share(const float* x, size_t count, float scale, float log_sum, float* y) {
-  const __m256 scales = _mm256_set1_ps(scale), log_sums = _mm256_set1_ps(log_sum);
+void add_softmax(const float* x, size_t count, float scale, float reference, float* exps, float* y) {
+  const __m256 scales = _mm256_set1_ps(scale), references = _mm256_set1_ps(reference);
+  double total = 0;
+  for (size_t begin = 0; begin < count; begin += kChunk) {
+    const size_t end = count - begin < kChunk ? count : begin + kChunk;
+    __m256 sum = _mm256_setzero_ps();
+    for (size_t i = begin; i < end; i += kLanes) {
+      const __m256i lanes = lanes_of(end - i);
+      const __m256 v = _mm256_maskload_ps(x + i, lanes);
+      const __m256 term = exp_avx2(_mm256_fmsub_ps(scales, v, references));
+      _mm256_maskstore_ps(exps + i, lanes, term);
+      sum = _mm256_add_ps(sum, _mm256_and_ps(term, finite_lanes(lanes, v)));
+    }
+    total += static_cast<double>(sum_lanes_avx2(sum));
+  }
+  const __m256 share = _mm256_set1_ps(static_cast<float>(1 / total));
   for (size_t i = 0; i < count; i += kLanes) {
     const __m256i lanes = lanes_of(count - i);
-    const __m256 share = exp_avx2(_mm256_fmsub_ps(scales, _mm256_maskload_ps(x + i, lanes), log_sums));
-    _mm256_maskstore_ps(y + i, lanes, _mm256_add_ps(share, _mm256_maskload_ps(y + i, lanes)));
+    const __m256 before = _mm256_maskload_ps(y + i, lanes);
+    _mm256_maskstore_ps(y + i, lanes, _mm256_fmadd_ps(share, _mm256_maskload_ps(exps + i, lanes), before));
   }
 }
 
@@ -182,6 +197,6 @@ Moments moments(const float* x, const float* scores, size_t count) {
 
 }  // namespace
 
-const RerankKernels rerank_avx2 = {estimate, kUnit, largest, exp_sum, raise_to_share, add_share, moments};
+const RerankKernels rerank_avx2 = {estimate, kUnit, largest, exp_sum, raise_to_share, add_softmax, moments};
 
 }  // namespace pkv::cpu

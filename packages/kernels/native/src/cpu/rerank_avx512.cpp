@@ -1,80 +1,118 @@
-// Sixteen code bytes are four subspaces: their low nibbles index the sixteen signed levels for the even coordinates,
-// their high nibbles for the odd ones, with one vpermps each. Weights multiply the levels once and serve every query.
+// Lanes are keys. Four subspaces of sixteen keys are transposed at once: a register then holds the eight codes of one
+// subspace for every key, and each code picks one of the sixteen signed levels with a vpermps. What the subspace adds to the
+// estimate of a query is summed first and weighted once.
 #include <immintrin.h>
 
 #include "cpu/exp_avx512.h"
 #include "cpu/rerank_kernels.h"
-#include "cpu/sum_lanes_avx512.h"
 
 namespace pkv::cpu {
 namespace {
 
 constexpr uint32_t kLanes = 16;
-constexpr uint32_t kTile = 16;          // keys x queries of one tile: accumulators that fit the 32 registers
-constexpr uint32_t kUnit = 2 * kLanes;  // coordinates of sixteen code bytes
-constexpr uint32_t kUnitSubspaces = kUnit / PKV_SUBSPACE_DIM;
+constexpr uint32_t kGroups = kEstimateBlockKeys / kLanes;
+constexpr uint32_t kUnit = 4;  // subspaces that are transposed at once: 16 bytes of codes, 4 of weights
+constexpr uint32_t kUnitCodeBytes = kUnit * PKV_SUBSPACE_DIM / 2;
+constexpr uint32_t kCodeBits = 4, kWeightBits = 8;
 constexpr uint32_t kLineBytes = 64;
 constexpr size_t kChunk = 256;  // summands of one f32 partial sum: rounding stays under 1e-6
 
-// Sixteen weight bytes (eight and eight zeros where only `subspaces` = 8 are there) as f32.
-inline __m512 decode_weights(const uint8_t* bytes, uint32_t subspaces) {
-  const __m128i packed = subspaces == 8 ? _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes))
-                                        : _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
-  const __m512i wide = _mm512_cvtepu8_epi32(packed);
-  const __m512i bits =
-      _mm512_slli_epi32(_mm512_add_epi32(wide, _mm512_set1_epi32(PKV_WEIGHT_EXPONENT_BIAS)), PKV_WEIGHT_SHIFT);
-  return _mm512_castsi512_ps(_mm512_maskz_mov_epi32(_mm512_test_epi32_mask(wide, wide), bits));
+inline __m128i load(const uint8_t* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); }
+
+// columns[i], lane k: the i-th four bytes from rows[k] + offset on. A row of 8 bytes (`half`) ends with zeros.
+inline void transpose(const uint8_t* const* rows, size_t offset, bool half, __m512i (&columns)[4]) {
+  __m512i quads[4];  // four rows each: i, i + 4, i + 8, i + 12
+#pragma GCC unroll 4
+  for (uint32_t i = 0; i < 4; i++) {
+    const uint8_t* const row[4] = {rows[i] + offset, rows[i + 4] + offset, rows[i + 8] + offset, rows[i + 12] + offset};
+    if (half) {
+      const auto low = [&](uint32_t k) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row[k])); };
+      quads[i] = _mm512_inserti64x4(
+          _mm512_castsi256_si512(_mm256_inserti128_si256(_mm256_castsi128_si256(low(0)), low(1), 1)),
+          _mm256_inserti128_si256(_mm256_castsi128_si256(low(2)), low(3), 1), 1);
+    } else {
+      quads[i] = _mm512_castsi128_si512(load(row[0]));
+      quads[i] = _mm512_inserti32x4(quads[i], load(row[1]), 1);
+      quads[i] = _mm512_inserti32x4(quads[i], load(row[2]), 2);
+      quads[i] = _mm512_inserti32x4(quads[i], load(row[3]), 3);
+    }
+  }
+  const __m512i a = _mm512_unpacklo_epi32(quads[0], quads[1]), b = _mm512_unpacklo_epi32(quads[2], quads[3]);
+  const __m512i c = _mm512_unpackhi_epi32(quads[0], quads[1]), d = _mm512_unpackhi_epi32(quads[2], quads[3]);
+  columns[0] = _mm512_unpacklo_epi64(a, b);
+  columns[1] = _mm512_unpackhi_epi64(a, b);
+  columns[2] = _mm512_unpacklo_epi64(c, d);
+  columns[3] = _mm512_unpackhi_epi64(c, d);
 }
 
-// sums[query] += one key, lane by lane.
-template <uint32_t Queries>
-inline void add_key(const EstimateBlock& block, const uint8_t* codes, const uint8_t* weights, __m512 values,
-                    __m512* sums) {
-  const uint32_t d = block.head_dim, subspaces = d / PKV_SUBSPACE_DIM;
-  const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-  for (uint32_t begin = 0; begin < subspaces; begin += kLanes) {
-    const __m512 decoded = decode_weights(weights + begin, subspaces);
-    const uint32_t end = subspaces - begin < kLanes ? subspaces : begin + kLanes;
-    for (uint32_t b = begin; b < end; b += kUnitSubspaces) {
-      const uint32_t coordinate = b * PKV_SUBSPACE_DIM;
-      const __m512i pairs =
-          _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + coordinate / 2)));
-      const __m512 weight =
-          _mm512_permutexvar_ps(_mm512_add_epi32(spread, _mm512_set1_epi32(static_cast<int>(b - begin))), decoded);
-      const __m512 even = _mm512_mul_ps(weight, _mm512_permutexvar_ps(pairs, values));
-      const __m512 odd = _mm512_mul_ps(weight, _mm512_permutexvar_ps(_mm512_srli_epi32(pairs, 4), values));
-#pragma GCC unroll 4
-      for (uint32_t h = 0; h < Queries; h++) {
-        const float* rotated = block.rotated + h * d + coordinate;
-        sums[h] = _mm512_fmadd_ps(even, _mm512_loadu_ps(rotated), sums[h]);
-        sums[h] = _mm512_fmadd_ps(odd, _mm512_loadu_ps(rotated + kLanes), sums[h]);
-      }
+// The weights of subspace `s` of a unit, from the four bytes of each lane.
+inline __m512 decode_weights(__m512i bytes, uint32_t s) {
+  const __m512i mask = _mm512_set1_epi32(((1 << kWeightBits) - 1) << PKV_WEIGHT_SHIFT);
+  const uint32_t at = s * kWeightBits;
+  const __m512i moved = at <= PKV_WEIGHT_SHIFT ? _mm512_slli_epi32(bytes, PKV_WEIGHT_SHIFT - at)
+                                               : _mm512_srli_epi32(bytes, at - PKV_WEIGHT_SHIFT);
+  const __m512i byte = _mm512_and_si512(moved, mask);
+  const __m512i bias = _mm512_set1_epi32(PKV_WEIGHT_EXPONENT_BIAS << PKV_WEIGHT_SHIFT);
+  return _mm512_castsi512_ps(_mm512_maskz_add_epi32(_mm512_test_epi32_mask(byte, byte), byte, bias));
+}
+
+// Asks for part `part` of `parts` of the next block's lines. Always inline: GCC 12 drops a call that only prefetches.
+__attribute__((always_inline)) inline void prefetch_next(const EstimateBlock& block, uint32_t part, uint32_t parts) {
+  const uint32_t keys = kEstimateBlockKeys / parts;
+  for (uint32_t key = part * keys; key < (part + 1) * keys; key++) {
+    for (uint32_t byte = 0; byte < block.head_dim / 2; byte += kLineBytes) {
+      _mm_prefetch(reinterpret_cast<const char*>(block.next_codes[key] + byte), _MM_HINT_T1);
     }
+    _mm_prefetch(reinterpret_cast<const char*>(block.next_weights[key]), _MM_HINT_T1);
   }
 }
 
 template <uint32_t Queries>
 void estimate_queries(const EstimateBlock& block) {
-  constexpr uint32_t tile_keys = Queries == 1 ? 16 : Queries == 2 ? 8 : 4;
   const __m512 values = _mm512_loadu_ps(block.values);
-  for (uint32_t begin = 0; begin < block.keys; begin += tile_keys) {
-    __m512 sums[kTile];
-#pragma GCC unroll 16
-    for (uint32_t i = 0; i < kTile; i++) sums[i] = _mm512_setzero_ps();
-#pragma GCC unroll 16
-    for (uint32_t t = 0; t < tile_keys; t++) {
-      for (uint32_t byte = 0; byte < block.head_dim / 2; byte += kLineBytes) {
-        _mm_prefetch(reinterpret_cast<const char*>(block.next_codes[begin + t] + byte), _MM_HINT_T0);
+  const uint32_t units = block.head_dim / (kUnit * PKV_SUBSPACE_DIM);
+  __m512 estimates[kGroups][Queries];
+  for (auto& group : estimates) {
+    for (__m512& estimate : group) estimate = _mm512_setzero_ps();
+  }
+  __m512i weights[kGroups][4];  // of four units
+  for (uint32_t unit = 0; unit < units; unit++) {
+    __m512i codes[kGroups][kUnit];
+#pragma GCC unroll 2
+    for (uint32_t g = 0; g < kGroups; g++) {
+      if (unit % 4 == 0) transpose(block.weights + g * kLanes, unit * kUnit, units == 2, weights[g]);
+      transpose(block.codes + g * kLanes, unit * kUnitCodeBytes, false, codes[g]);
+    }
+#pragma GCC unroll 4
+    for (uint32_t s = 0; s < kUnit; s++) {
+      prefetch_next(block, unit * kUnit + s, units * kUnit);
+      const float* rotated = block.rotated + (unit * kUnit + s) * PKV_SUBSPACE_DIM;
+      __m512 sums[kGroups][Queries];
+#pragma GCC unroll 8
+      for (uint32_t j = 0; j < PKV_SUBSPACE_DIM; j++) {
+#pragma GCC unroll 2
+        for (uint32_t g = 0; g < kGroups; g++) {  // vpermps looks at the lowest four bits only
+          const __m512 value = _mm512_permutexvar_ps(_mm512_srli_epi32(codes[g][s], j * kCodeBits), values);
+#pragma GCC unroll 4
+          for (uint32_t h = 0; h < Queries; h++) {
+            const __m512 q = _mm512_set1_ps(rotated[h * block.head_dim + j]);
+            sums[g][h] = j == 0 ? _mm512_mul_ps(value, q) : _mm512_fmadd_ps(value, q, sums[g][h]);
+          }
+        }
       }
-      _mm_prefetch(reinterpret_cast<const char*>(block.next_weights[begin + t]), _MM_HINT_T0);
-      add_key<Queries>(block, block.codes[begin + t], block.weights[begin + t], values, sums + t * Queries);
+#pragma GCC unroll 2
+      for (uint32_t g = 0; g < kGroups; g++) {
+        const __m512 weight = decode_weights(weights[g][unit % 4], s);
+#pragma GCC unroll 4
+        for (uint32_t h = 0; h < Queries; h++) estimates[g][h] = _mm512_fmadd_ps(weight, sums[g][h], estimates[g][h]);
+      }
     }
-    alignas(64) float tile[kTile];
-    _mm512_store_ps(tile, sum_lanes_avx512(sums));
-    for (uint32_t t = 0; t < tile_keys && begin + t < block.keys; t++) {
-      for (uint32_t h = 0; h < Queries; h++)
-        block.estimates[h * block.estimate_stride + begin + t] = tile[t * Queries + h];
-    }
+  }
+  for (uint32_t g = 0; g < kGroups; g++) {
+    const uint32_t left = block.keys < g * kLanes ? 0 : block.keys - g * kLanes;
+    const auto lanes = static_cast<__mmask16>(left >= kLanes ? 0xffff : (1u << left) - 1);
+    for (uint32_t h = 0; h < Queries; h++)
+      _mm512_mask_storeu_ps(block.estimates + h * block.estimate_stride + g * kLanes, lanes, estimates[g][h]);
   }
 }
 
@@ -133,12 +171,26 @@ void raise_to_share(const float* x, size_t count, float scale, float log_sum, fl
   }
 }
 
-void add_share(const float* x, size_t count, float scale, float log_sum, float* y) {
-  const __m512 scales = _mm512_set1_ps(scale), log_sums = _mm512_set1_ps(log_sum);
+void add_softmax(const float* x, size_t count, float scale, float reference, float* exps, float* y) {
+  const __m512 scales = _mm512_set1_ps(scale), references = _mm512_set1_ps(reference);
+  double total = 0;
+  for (size_t begin = 0; begin < count; begin += kChunk) {
+    const size_t end = count - begin < kChunk ? count : begin + kChunk;
+    __m512 sum = _mm512_setzero_ps();
+    for (size_t i = begin; i < end; i += kLanes) {
+      const __mmask16 lanes = lanes_of(end - i);
+      const __m512 v = _mm512_maskz_loadu_ps(lanes, x + i);
+      const __m512 term = exp_avx512(_mm512_fmsub_ps(scales, v, references));
+      _mm512_mask_storeu_ps(exps + i, lanes, term);
+      sum = _mm512_mask_add_ps(sum, finite_lanes(lanes, v), sum, term);
+    }
+    total += static_cast<double>(_mm512_reduce_add_ps(sum));
+  }
+  const __m512 share = _mm512_set1_ps(static_cast<float>(1 / total));
   for (size_t i = 0; i < count; i += kLanes) {
     const __mmask16 lanes = lanes_of(count - i);
-    const __m512 share = exp_avx512(_mm512_fmsub_ps(scales, _mm512_maskz_loadu_ps(lanes, x + i), log_sums));
-    _mm512_mask_storeu_ps(y + i, lanes, _mm512_add_ps(share, _mm512_maskz_loadu_ps(lanes, y + i)));
+    const __m512 before = _mm512_maskz_loadu_ps(lanes, y + i);
+    _mm512_mask_storeu_ps(y + i, lanes, _mm512_fmadd_ps(share, _mm512_maskz_loadu_ps(lanes, exps + i), before));
   }
 }
 
@@ -171,6 +223,6 @@ Moments moments(const float* x, const float* scores, size_t count) {
 
 }  // namespace
 
-const RerankKernels rerank_avx512 = {estimate, kUnit, largest, exp_sum, raise_to_share, add_share, moments};
+const RerankKernels rerank_avx512 = {estimate, 0, largest, exp_sum, raise_to_share, add_softmax, moments};
 
 }  // namespace pkv::cpu

@@ -1,83 +1,73 @@
 #include "cpu/rerank_choose.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <functional>
 #include <limits>
 
 namespace pkv::cpu {
 namespace {
 
-constexpr uint32_t kTopBits = 11, kMiddleBits = 11, kLowBits = 10;
-constexpr uint32_t kMiddleShift = kLowBits, kTopShift = kLowBits + kMiddleBits;
-static_assert(kTopBits + kTopShift == 32 && (1u << kTopBits) <= RerankScratch::bins, "three digits make a key");
+constexpr uint32_t kBlock = 16;
 
-// An integer of the same order as `priority`; -0 and +0 are equal.
-uint32_t ordered_key(float priority) {
-  const float positive_zero = priority + 0.0f;
-  uint32_t bits;
-  std::memcpy(&bits, &positive_zero, sizeof bits);
-  return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
+// The `rank`-th largest of values [count], which are put into another order.
+float ranked(float* values, uint32_t count, uint32_t rank) {
+  std::nth_element(values, values + (rank - 1), values + count, std::greater<float>());
+  return values[rank - 1];
 }
 
-// The largest digit such that `wanted` keys or more have it or a larger one; takes those with a larger one off
-// `wanted`.
-uint32_t digit_of_last(const uint32_t* histogram, uint32_t digits, uint32_t& wanted) {
-  uint32_t digit = digits - 1;
-  while (histogram[digit] < wanted) wanted -= histogram[digit--];
-  return digit;
-}
-
-// The top_k-th largest key; `at_threshold` of those that equal it are among the top.
-uint32_t threshold_key(const uint32_t* keys, uint32_t count, uint32_t top_k, uint32_t* histogram,
-                       uint32_t& at_threshold) {
-  constexpr uint32_t bins = RerankScratch::bins;
-  uint32_t wanted = top_k;
-  std::memset(histogram, 0, 4 * bins * sizeof(uint32_t));
-  for (uint32_t i = 0; i < count; i++) histogram[(i % 4) * bins + (keys[i] >> kTopShift)]++;
-  for (uint32_t bin = 0; bin < bins; bin++) {
-    histogram[bin] += histogram[bins + bin] + histogram[2 * bins + bin] + histogram[3 * bins + bin];
+// Writes the places of all that may be among the top_k highest to scratch.places, ascending, and returns their number:
+// what reaches the top_k-th of the largest of each block, for at least top_k priorities do.
+uint32_t list_high(const float* priorities, uint32_t count, uint32_t top_k, RerankScratch& scratch) {
+  const uint32_t blocks = (count + kBlock - 1) / kBlock;
+  if (blocks <= top_k) {
+    for (uint32_t i = 0; i < count; i++) scratch.places[i] = i;
+    return count;
   }
-  const uint32_t top = digit_of_last(histogram, 1u << kTopBits, wanted);
-
-  std::memset(histogram, 0, bins * sizeof(uint32_t));
-  for (uint32_t i = 0; i < count; i++) {
-    if (keys[i] >> kTopShift == top) histogram[keys[i] >> kMiddleShift & ((1u << kMiddleBits) - 1)]++;
+  float *const largest = scratch.values, *const disordered = scratch.values + blocks;
+  for (uint32_t block = 0; block < blocks; block++) {
+    const uint32_t end = std::min((block + 1) * kBlock, count);
+    float most = priorities[block * kBlock];
+    for (uint32_t i = block * kBlock + 1; i < end; i++) most = priorities[i] > most ? priorities[i] : most;
+    largest[block] = disordered[block] = most;
   }
-  const uint32_t middle = top << kMiddleBits | digit_of_last(histogram, 1u << kMiddleBits, wanted);
-
-  std::memset(histogram, 0, bins * sizeof(uint32_t));
-  for (uint32_t i = 0; i < count; i++) {
-    if (keys[i] >> kMiddleShift == middle) histogram[keys[i] & ((1u << kLowBits) - 1)]++;
+  const float bound = ranked(disordered, blocks, top_k);
+  uint32_t found = 0;
+  for (uint32_t block = 0; block < blocks; block++) {
+    if (largest[block] < bound) continue;
+    const uint32_t end = std::min((block + 1) * kBlock, count);
+    for (uint32_t i = block * kBlock; i < end; i++) {
+      scratch.places[found] = i;
+      found += priorities[i] >= bound;
+    }
   }
-  const uint32_t low = digit_of_last(histogram, 1u << kLowBits, wanted);
-  at_threshold = wanted;
-  return middle << kLowBits | low;
+  return found;
 }
 
 }  // namespace
 
 uint32_t choose_top(float* priorities, uint32_t count, uint32_t top_k, RerankScratch& scratch) {
   for (uint32_t i = 0; i < count; i++) {
-    if (!std::isfinite(priorities[i])) priorities[i] = -std::numeric_limits<float>::infinity();
-    scratch.keys[i] = ordered_key(priorities[i]);
+    priorities[i] = std::isfinite(priorities[i]) ? priorities[i] : -std::numeric_limits<float>::infinity();
   }
   if (count <= top_k) {
     for (uint32_t i = 0; i < count; i++) scratch.chosen[i] = i;
     return count;
   }
   if (top_k == 0) return 0;
-  uint32_t at_threshold;
-  const uint32_t threshold = threshold_key(scratch.keys, count, top_k, scratch.histogram, at_threshold);
-  uint32_t found = 0;
-  for (uint32_t i = 0; found < top_k; i++) {
-    if (scratch.keys[i] < threshold) continue;
-    if (scratch.keys[i] == threshold) {
-      if (at_threshold == 0) continue;
-      at_threshold--;
-    }
-    scratch.chosen[found++] = i;
+  const uint32_t high = list_high(priorities, count, top_k, scratch);
+  for (uint32_t i = 0; i < high; i++) scratch.values[i] = priorities[scratch.places[i]];
+  const float threshold = ranked(scratch.values, high, top_k);
+  uint32_t ties = top_k;  // of those that equal the threshold, the first so many are chosen
+  for (uint32_t i = 0; i < high; i++) ties -= priorities[scratch.places[i]] > threshold;
+  uint32_t chosen = 0;
+  for (uint32_t i = 0; chosen < top_k; i++) {
+    const float priority = priorities[scratch.places[i]];
+    if (priority < threshold || (priority == threshold && ties == 0)) continue;
+    ties -= priority == threshold;
+    scratch.chosen[chosen++] = scratch.places[i];
   }
-  return found;
+  return chosen;
 }
 
 }  // namespace pkv::cpu

@@ -42,8 +42,8 @@ struct RerankKernels {
   double (*exp_sum)(const float* x, size_t count, float scale, float reference);
   // y = max(y, scale * x - log_sum), where that is a number.
   void (*raise_to_share)(const float* x, size_t count, float scale, float log_sum, float* y);
-  // y += exp(scale * x - log_sum).
-  void (*add_share)(const float* x, size_t count, float scale, float log_sum, float* y);
+  // y += exp(scale * x - reference) / their sum over finite x; `reference` as above. `exps`, [count], is scratch.
+  void (*add_softmax)(const float* x, size_t count, float scale, float reference, float* exps, float* y);
   // Moments of (scores[i], x[i]) over finite x.
   Moments (*moments)(const float* x, const float* scores, size_t count);
 };

@@ -53,8 +53,14 @@ void raise_to_share(const float* x, size_t count, float scale, float log_sum, fl
   }
 }
 
-void add_share(const float* x, size_t count, float scale, float log_sum, float* y) {
-  for (size_t i = 0; i < count; i++) y[i] += std::exp(scale * x[i] - log_sum);
+void add_softmax(const float* x, size_t count, float scale, float reference, float* exps, float* y) {
+  double sum = 0;
+  for (size_t i = 0; i < count; i++) {
+    exps[i] = std::exp(scale * x[i] - reference);
+    if (std::isfinite(x[i])) sum += exps[i];
+  }
+  const float share = static_cast<float>(1 / sum);
+  for (size_t i = 0; i < count; i++) y[i] += share * exps[i];
 }
 
 Moments moments(const float* x, const float* scores, size_t count) {
@@ -74,6 +80,6 @@ Moments moments(const float* x, const float* scores, size_t count) {
 
 }  // namespace
 
-const RerankKernels rerank_portable = {estimate, 0, largest, exp_sum, raise_to_share, add_share, moments};
+const RerankKernels rerank_portable = {estimate, 0, largest, exp_sum, raise_to_share, add_softmax, moments};
 
 }  // namespace pkv::cpu
