@@ -170,12 +170,18 @@ __global__ void __launch_bounds__(S::threads) estimate_one_kernel(const __grid_c
     const uint32_t place = first + threadIdx.x / S::lanes;
     float own[S::keys][1];
     estimate<S>(tables, zone, place, span.end, own);
+    // Every lane looks after one of the candidates that it shares, so that all lanes store at once.
 #pragma unroll
-    for (uint32_t i = 0; i < S::keys; ++i) {
-      const uint32_t at = place + i * S::stride;
-      if (i % S::lanes != part || at >= span.end) continue;
-      const float priority = finite_priority(own[i][0]);
-      estimates[at] = own[i][0];
+    for (uint32_t i = 0; i < S::keys; i += S::lanes) {
+      float estimate = 0.0f;
+#pragma unroll
+      for (uint32_t lane = 0; lane < S::lanes && i + lane < S::keys; ++lane) {
+        if (lane == part) estimate = own[i + lane][0];
+      }
+      const uint32_t at = place + (i + part) * S::stride;
+      if (i + part >= S::keys || at >= span.end) continue;
+      const float priority = finite_priority(estimate);
+      estimates[at] = estimate;
       priorities[at] = priority;
       atomicAdd(&counts[priority_bin(ordered_key(priority))], 1);
     }
@@ -281,7 +287,8 @@ void launch_estimate(const Runtime& runtime, EstimateArguments& arguments) {
     launch(runtime, "rerank: estimates", estimate_one_kernel<S>, {heads * spans, S::threads, 0, 1, true}, arguments);
   } else {
     arguments.head_blocks = min(tuning::estimate_blocks_a_span * spans, arguments.scratch.most_tiles);
-    launch(runtime, "rerank: estimates", estimate_kernel<S>, {heads * arguments.head_blocks, S::threads, 0, 1, true}, arguments);
+    launch(runtime, "rerank: estimates", estimate_kernel<S>, {heads * arguments.head_blocks, S::threads, 0, 1, true},
+           arguments);
   }
 }
 

@@ -15,7 +15,7 @@ constexpr uint32_t collide_table_bytes = 128 << 10;
 constexpr uint32_t collide_small_table_bytes = 64 << 10;
 
 // collide to rerank: the tokens or candidates of a row and KV head are cut into spans, a block each. Up to a quarter of
-// `span_blocks` heads they make one wave of blocks, beyond that about four, whose last one weighs little.
+// `span_blocks` heads they make one wave of blocks, beyond that up to four, so that the last one is nearly full.
 constexpr uint32_t span_blocks = 132;
 constexpr uint32_t span_waves = 4;
 constexpr uint32_t span_candidates = 64;  // a span of candidates is a multiple of them

@@ -10,15 +10,16 @@ namespace {
 
 size_t divide_up(size_t count, size_t by) { return (count + by - 1) / by; }
 
-// Spans of each of `heads` heads; never falls below 1 and, times `heads`, never goes beyond most_spans(heads).
+// Spans of each of `heads` heads.
 uint32_t spans_a_head(size_t heads) {
-  if (heads <= tuning::span_blocks / 4) return static_cast<uint32_t>(tuning::span_blocks / heads);
-  return static_cast<uint32_t>(divide_up(tuning::span_waves * tuning::span_blocks, heads));
+  const size_t blocks = heads <= tuning::span_blocks / 4 ? tuning::span_blocks : tuning::span_waves * tuning::span_blocks;
+  return static_cast<uint32_t>(std::max<size_t>(blocks / heads, 1));
 }
 
-// Of any step of up to `heads` heads.
+// Of all heads together, in any step of up to `heads` of them.
 size_t most_spans(size_t heads) {
-  return heads <= tuning::span_blocks / 4 ? tuning::span_blocks : tuning::span_waves * tuning::span_blocks + heads;
+  const size_t blocks = tuning::span_waves * tuning::span_blocks;
+  return heads <= tuning::span_blocks / 4 ? tuning::span_blocks : std::max(blocks, heads);
 }
 
 }  // namespace
