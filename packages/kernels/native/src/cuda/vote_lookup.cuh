@@ -46,7 +46,7 @@ __device__ void fill_tables(const uint8_t* tables, uint32_t table_count, uint32_
       votes[t] = table < table_count ? source[size_t{table} * kQuads + quad] : 0;
     }
     uint32_t* const to = shared + group * Layout::group_words + quad * kQuadWords * Layout::copies;
-#pragma unroll
+#pragma unroll 8
     for (uint32_t store = 0; store < kStores; ++store) {
       const uint32_t turned = (store + threadIdx.x) % kStores, id = turned / kParts, part = turned % kParts;
       uint32_t word = votes[0];
