@@ -84,6 +84,7 @@ pkv_cache_params cache_params(const SceneParams&, const SceneData&);
 
 struct Policy {
   uint32_t votes, group, max_candidates, max_top_k;
+  bool estimates_mass = true;
 };
 
 // A plan on one device, and its workspaces by name.
