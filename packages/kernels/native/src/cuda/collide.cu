@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kThreads, 1) collide_kernel(const __grid_const
   constexpr uint32_t kPageSteps = Layout::subspaces / kStepSubspaces;
   extern __shared__ uint4 shared_memory[];
   uint32_t* const tables = reinterpret_cast<uint32_t*>(shared_memory);
-  __shared__ uint32_t counts[kCountBins];
+  __shared__ __align__(8) uint32_t counts[kCountBins];
   __shared__ uint32_t warp_totals[kBlockWarps];
 
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) counts[bin] = 0;

@@ -31,13 +31,13 @@ struct ChooseArguments {
 
 struct Memory {
   CutMemory cut;
-  uint32_t counts[kCountBins];
+  alignas(8) uint32_t counts[kCountBins];
   uint32_t warp_totals[kBlockWarps];
   Counts warp_counts[kBlockWarps];
   uint32_t bin, quota;
 };
 
-struct Candidate { uint32_t key, place; };
+struct alignas(8) Candidate { uint32_t key, place; };
 
 // The candidates as they lie in global memory.
 struct AllCandidates {

@@ -149,7 +149,7 @@ template <class S>
 __global__ void __launch_bounds__(S::threads) estimate_one_kernel(const __grid_constant__ EstimateArguments a) {
   static_assert(S::queries == 1 && S::threads == kBlockThreads, "estimates are priorities; the block counts them");
   __shared__ Tables<S> tables;
-  __shared__ uint32_t counts[kCountBins];
+  __shared__ __align__(8) uint32_t counts[kCountBins];
   __shared__ uint32_t warp_totals[kBlockWarps];
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += S::threads) counts[bin] = 0;
   begin_overlapped();

@@ -29,7 +29,7 @@ struct PrioritizeArguments {
 };
 
 struct Memory {
-  uint32_t counts[kCountBins];
+  alignas(8) uint32_t counts[kCountBins];
   uint32_t warp_totals[kBlockWarps];
   LogSum warp_sums[kBlockWarps];
   float log_sums[kMaxQueries];  // log-sum-exp of scale * estimate; NaN for a query without a finite estimate

@@ -22,7 +22,9 @@ struct SelectArguments {
 
 struct Memory {
   CutMemory cut;
-  uint32_t counts[kCountBins], counts_before[kCountBins];  // of all tokens and of those before the span, where nobody counted
+  // Of all tokens and of those before the span, where nobody counted.
+  alignas(8) uint32_t counts[kCountBins];
+  alignas(8) uint32_t counts_before[kCountBins];
   uint32_t warp_totals[kBlockWarps];
   Counts warp_counts[kBlockWarps];
   SpanCut found;

@@ -19,8 +19,8 @@ __device__ inline Span span_of(uint32_t count, uint32_t unit, uint32_t spans, ui
   return spans_of(count, unit, spans, number, number + 1);
 }
 
-// Leaves in `to` [kCountBins], for every bin, how many of this span reach it. counts: [kCountBins], in shared memory,
-// complete before the block's last barrier.
+// Leaves in `to` [kCountBins], for every bin, how many of this span reach it. counts: [kCountBins], in shared memory, aligned
+// to 8 bytes, complete before the block's last barrier.
 __device__ inline void write_reaching(const uint32_t* counts, uint32_t (&warp_totals)[kBlockWarps], uint32_t* to) {
   static_assert(kCountBins == 2 * kBlockThreads, "two bins a thread");
   const uint32_t lower = kCountBins - 2 - 2 * threadIdx.x;
