@@ -230,7 +230,11 @@ typedef struct pkv_attend_params {
 } pkv_attend_params;
 PKV_API pkv_status pkv_attend(pkv_context* context, const pkv_attend_params* params);
 
-/* Page number page_index of a slot, 512 tokens that are in its ring, as page page_id. */
+/*
+ * Page number page_index of a slot, 512 tokens that are in its ring, as page page_id: its summaries, its records, and the end
+ * of the zone moved behind it. An offload outside a tape may go on beside the tapes that are run after it, until the page's
+ * commit: such a tape must leave the page's ring rows as they are and must not read the page.
+ */
 typedef struct pkv_page_params {
   pkv_cache* cache;
   uint32_t slot, page_index, page_id;

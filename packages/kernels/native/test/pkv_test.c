@@ -315,6 +315,7 @@ int main(void) {
   test_caches_and_plans();
   test_pool();
   test_host_limits();
+  test_host_memory();
   test_select();
   printf("%d checks, %d failed\n", checks_made, checks_failed);
   return checks_failed == 0 ? 0 : 1;

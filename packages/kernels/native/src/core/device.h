@@ -10,6 +10,16 @@ namespace pkv {
 
 enum class MemoryKind : uint32_t { device = PKV_MEMORY_DEVICE, pinned = PKV_MEMORY_PINNED, mapped = PKV_MEMORY_MAPPED };
 
+// For people, in errors.
+inline const char* kind_name(MemoryKind kind) {
+  switch (kind) {
+    case MemoryKind::device: return "device";
+    case MemoryKind::pinned: return "pinned";
+    case MemoryKind::mapped: return "mapped";
+  }
+  return "device";
+}
+
 // A tape in the form that its device likes best.
 class Program {
  public:

@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "cpu/cpu.h"
-#include "cpu/host_limits.h"
+#include "core/host_limits.h"
 #include "cpu/host_memory.h"
 #include "cpu/isa.h"
 #include "cpu/pool.h"
