@@ -149,6 +149,20 @@ export class SequenceMemory {
     return this.#pages.length - before;
   }
 
+  /**
+   * Commits what an earlier call enqueued and enqueues every page that is due: one step later, so that their copies run
+   * beside the next step. Returns the number of pages that became retrievable.
+   *
+   * @throws OutOfMemoryError when a page cannot be had; its tokens stay in the ring.
+   */
+  flushBehind(): number {
+    const before = this.#pages.length;
+    this.commitPending();
+    const committed = this.#pages.length - before;
+    while (this.beginFlush() !== null);
+    return committed;
+  }
+
   /** Commits every enqueued page. */
   commitPending(): void {
     this.#use();
