@@ -278,6 +278,8 @@ export interface Context extends Stages, DenseOperators {
   readonly device: DeviceName;
   /** What was chosen, for people: "avx512, 2 threads". */
   readonly detail: string;
+  /** Bytes of a kind of memory that can still be allocated; beyond all memory where the system does not tell. */
+  availableBytes(kind: MemoryKind): number;
   /** Allocates zeroed memory. Throws OutOfMemoryError with both numbers. */
   allocate(bytes: number, kind: MemoryKind): DeviceBuffer;
   /** Copies between two buffers of this context. */

@@ -100,7 +100,9 @@ PKV_API pkv_status pkv_take_times(pkv_context* context, pkv_verb_time* out);
 
 /* ---- memory -------------------------------------------------------------------------------------------------- */
 
-/* kind: PKV_MEMORY_*. The memory is zeroed. */
+/* kind: PKV_MEMORY_*. Bytes of that kind that can still be allocated; UINT64_MAX where the system does not tell. */
+PKV_API pkv_status pkv_available_bytes(pkv_context* context, uint32_t kind, uint64_t* out);
+/* The memory is zeroed. */
 PKV_API pkv_status pkv_buffer_create(pkv_context* context, uint64_t bytes, uint32_t kind, pkv_buffer** out);
 PKV_API void pkv_buffer_destroy(pkv_buffer* buffer);
 /* The address that operators use, for page address tables. */

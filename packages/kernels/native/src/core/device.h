@@ -34,6 +34,8 @@ class Device {
   // For people: "avx512, 2 threads".
   virtual const std::string& detail() const = 0;
 
+  // Bytes that can still be allocated; UINT64_MAX where the system does not tell.
+  virtual uint64_t available_bytes(MemoryKind kind) const = 0;
   // Zeroed memory, aligned to 64 bytes at least. Throws out_of_memory.
   virtual uint8_t* allocate(size_t bytes, MemoryKind kind) = 0;
   // Does nothing for memory that free_all has taken already.

@@ -6,13 +6,13 @@
 #include "core/device.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "core/error.h"
 #include "cuda/device_memory.h"
+#include "cuda/device_status.h"
 #include "cuda/launch.h"
 #include "cuda/side_stream.h"
 #include "cuda/staging.h"
@@ -22,54 +22,6 @@
 namespace pkv {
 namespace cuda {
 namespace {
-
-constexpr int kDevice = 0;  // CUDA_VISIBLE_DEVICES says which that is
-
-// Asked whether this build has code for the device.
-__global__ void nothing() {}
-
-std::string version_name(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 100 / 10);
-}
-
-// What can be said without starting anything: a description of the device, or in `received` why it cannot be used.
-DeviceStatus status_of_device() {
-  int driver = 0, runtime = 0, devices = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return {false, "no NVIDIA driver"};
-  cudaRuntimeGetVersion(&runtime);
-  const cudaError_t status = cudaGetDeviceCount(&devices);
-  if (status == cudaErrorInsufficientDriver) {
-    return {false,
-            "an NVIDIA driver for CUDA " + version_name(driver) + ", and this build needs " + version_name(runtime)};
-  }
-  if (status == cudaErrorNoDevice || (status == cudaSuccess && devices == 0)) return {false, "no CUDA device"};
-  if (status != cudaSuccess) return {false, cudaGetErrorString(status)};
-
-  cudaDeviceProp properties;
-  if (const cudaError_t error = cudaGetDeviceProperties(&properties, kDevice); error != cudaSuccess) {
-    return {false, cudaGetErrorString(error)};
-  }
-  const std::string capability = std::to_string(properties.major) + "." + std::to_string(properties.minor);
-  if (properties.unifiedAddressing == 0) return {false, std::string(properties.name) + " without unified addressing"};
-  cudaFuncAttributes attributes;
-  const cudaError_t image = cudaFuncGetAttributes(&attributes, nothing);
-  if (image == cudaErrorNoKernelImageForDevice || image == cudaErrorInvalidDeviceFunction ||
-      image == cudaErrorUnsupportedPtxVersion) {
-    return {false, std::string(properties.name) + ", and this build has no code for compute capability " + capability};
-  }
-  if (image != cudaSuccess) return {false, cudaGetErrorString(image)};
-  char text[128];
-  std::snprintf(text, sizeof text, ", compute capability %s, %.1f GiB, driver for CUDA %s", capability.c_str(),
-                static_cast<double>(properties.totalGlobalMem) / (1 << 30), version_name(driver).c_str());
-  return {true, properties.name + std::string(text)};
-}
-
-// As status_of_device; leaves no error behind for the next check to meet.
-DeviceStatus quiet_status() {
-  const DeviceStatus status = status_of_device();
-  cudaGetLastError();
-  return status;
-}
 
 Runtime runtime_on(cudaStream_t stream) {
   const auto attribute = [](cudaDeviceAttr which) {
@@ -179,6 +131,7 @@ class CudaDevice final : public Device {
     settled_ = false;
     return memory_.allocate(bytes, kind);
   }
+  uint64_t available_bytes(MemoryKind kind) const override { return DeviceMemory::available_bytes(kind); }
   void free(uint8_t* memory) noexcept override { memory_.free(memory); }
   void free_all() noexcept override { memory_.free_all(); }
 
@@ -277,10 +230,10 @@ class CudaDevice final : public Device {
 }  // namespace
 }  // namespace cuda
 
-DeviceStatus cuda_status(const DeviceOptions&) { return cuda::quiet_status(); }
+DeviceStatus cuda_status(const DeviceOptions&) { return cuda::device_status(); }
 
 std::shared_ptr<Device> make_cuda_device(const DeviceOptions&) {
-  DeviceStatus status = cuda::quiet_status();
+  DeviceStatus status = cuda::device_status();
   if (!status.available) throw unavailable("cuda", std::move(status.detail));
   return std::make_shared<cuda::CudaDevice>(std::move(status.detail));
 }

@@ -11,13 +11,14 @@ namespace {
 // What is left to the driver: it loads kernels when they first run, and a graph takes memory when it is made.
 constexpr uint64_t kDriverBytes = uint64_t{128} << 20;
 
-uint64_t available_device_bytes() {
+}  // namespace
+
+uint64_t DeviceMemory::available_bytes(MemoryKind kind) {
+  if (kind != MemoryKind::device) return available_memory_bytes();
   size_t free_bytes = 0, total_bytes = 0;
   check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
   return free_bytes > kDriverBytes ? free_bytes - kDriverBytes : 0;
 }
-
-}  // namespace
 
 uint8_t* DeviceMemory::allocate_device(size_t bytes) const {
   void* memory = nullptr;
@@ -35,11 +36,10 @@ uint8_t* DeviceMemory::allocate_device(size_t bytes) const {
 
 uint8_t* DeviceMemory::allocate(size_t bytes, MemoryKind kind) {
   // Asked before the driver is: the system kills a process sooner than it refuses to lock its pages.
-  const bool is_device = kind == MemoryKind::device;
-  const uint64_t available = is_device ? available_device_bytes() : available_memory_bytes();
+  const uint64_t available = available_bytes(kind);
   if (bytes > available) throw out_of_memory(kind_name(kind), bytes, available);
   const HostArena::Piece piece =
-      is_device ? HostArena::Piece{allocate_device(bytes), 0} : host_arena_.allocate(bytes);
+      kind == MemoryKind::device ? HostArena::Piece{allocate_device(bytes), 0} : host_arena_.allocate(bytes);
   if (piece.memory == nullptr) throw out_of_memory(kind_name(kind), bytes, available);
   const Place place{kind, piece.registered_bytes};
   try {

@@ -18,6 +18,7 @@ class DeviceMemory {
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
+  static uint64_t available_bytes(MemoryKind kind);
   // Zeroed. Device memory is zeroed in the order of the stream. Throws out_of_memory.
   uint8_t* allocate(size_t bytes, MemoryKind kind);
   // Whether the address lies in page-locked memory, which host code may touch.
