@@ -1,6 +1,7 @@
 import { DisposedError, InvalidArgumentError, PAGE_TOKENS, requireInteger } from "@pariskv/quantizer";
 import { Flush } from "./flush.js";
 import type { KvMemory } from "./kv-memory.js";
+import type { PageReservation } from "./page-pool.js";
 import { copyWindow, restoreWindow } from "./window-copy.js";
 import { ringTokens, sealedPages, type ZoneCounts, zoneCounts } from "./zones.js";
 
@@ -87,6 +88,17 @@ export class SequenceMemory {
       });
     }
     pages.requireAvailable(this.pagesDue(count));
+  }
+
+  /**
+   * Takes the memory of the pages that `count` further tokens will seal, slab by slab as `PagePool.reserve` does, so that
+   * appending them takes none.
+   *
+   * @throws InvalidArgumentError past `maxTokens`, OutOfMemoryError when the pool or its context is too small.
+   */
+  reserve(count: number): Generator<PageReservation, void> {
+    this.requireRoom(count);
+    return this.#memory.pages.reserve(this.pagesDue(count));
   }
 
   /**
