@@ -117,6 +117,8 @@ export interface PlanParams {
   readonly maxTopK: number;
   readonly votes: Votes;
   readonly group: Group;
+  /** Whether `rerank` estimates the attention mass that is left out; false when left out: those statistics are NaN. */
+  readonly estimateMass?: boolean;
 }
 
 /** Names of a plan's workspaces. */
@@ -134,15 +136,16 @@ export type PlanField =
 
 /**
  * Workspaces of the stages, allocated once; nothing allocates after this. With Q = 1 (`mean`) or queryGroup rotated
- * queries and T = 1 (`mean`, `sum`) or queryGroup tables per KV head:
+ * queries and T = 1 (`mean`, `sum`) or queryGroup tables per KV head. The counts and the statistics of a step are kept for
+ * every layer, the others belong to the layer that ran last:
  *
  * - rotated `[maxRows, kvHeads, Q, headDim] f32`
  * - tables `[maxRows, kvHeads, T, headDim / 8, 256] u8`
  * - scores `[maxRows, kvHeads, maxZoneTokens] u16`
- * - candidates `[maxRows, kvHeads, maxCandidates] u32`, ascending; candidateCount `[maxRows, kvHeads] i32`
+ * - candidates `[maxRows, kvHeads, maxCandidates] u32`, ascending; candidateCount `[layers, maxRows, kvHeads] i32`
  * - estimates `[maxRows, kvHeads, Q, maxCandidates] f32`; priorities `[maxRows, kvHeads, maxCandidates] f32`
- * - selected `[maxRows, kvHeads, maxTopK] u32`, ascending; selectedCount `[maxRows, kvHeads] i32`
- * - stats `[maxRows, queryHeads, 3] f32`
+ * - selected `[maxRows, kvHeads, maxTopK] u32`, ascending; selectedCount `[layers, maxRows, kvHeads] i32`
+ * - stats `[layers, maxRows, queryHeads, 3] f32`
  */
 export interface Plan {
   readonly params: PlanParams;
@@ -184,7 +187,7 @@ export interface Stages {
   collide(args: { plan: Plan; layer: number; step: Step }): void;
   /** The candidates: highest scores, ties to the smaller index. In mode scan all valid keys up to maxCandidates. */
   select(args: { plan: Plan; layer: number; step: Step }): void;
-  /** Estimates of the candidates, the top K, and the mass that is left out. */
+  /** Estimates of the candidates, the top K, and where the plan asks for it the mass that is left out. */
   rerank(args: { plan: Plan; layer: number; step: Step }): void;
   /**
    * Softmax attention over sink, ring and the selected keys (all keys in mode dense), at full precision.

@@ -7,6 +7,7 @@ const ALIGN_BYTES = 64;
 
 /** What sizes a plan's workspaces. */
 export interface PlanShape {
+  readonly layers: number;
   readonly kvHeads: number;
   readonly queryGroup: number;
   readonly headDim: number;
@@ -35,7 +36,7 @@ export function voteTables(group: Group, queryGroup: number): number {
 
 /** The workspaces of a plan, one after the other, without what a backend takes for itself beside them. */
 export function planLayout(shape: PlanShape): { fields: Readonly<Record<PlanField, PlanFieldLayout>>; bytes: number } {
-  const { kvHeads, queryGroup, headDim, group, maxRows, maxZoneTokens, maxCandidates, maxTopK } = shape;
+  const { layers, kvHeads, queryGroup, headDim, group, maxRows, maxZoneTokens, maxCandidates, maxTopK } = shape;
   const heads = maxRows * kvHeads;
   const queries = rotatedQueries(group, queryGroup);
   const sizes: Record<PlanField, number> = {
@@ -43,12 +44,12 @@ export function planLayout(shape: PlanShape): { fields: Readonly<Record<PlanFiel
     tables: heads * voteTables(group, queryGroup) * (headDim / SUBSPACE_DIM) * CENTROIDS,
     scores: heads * maxZoneTokens * 2,
     candidates: heads * maxCandidates * 4,
-    candidateCount: heads * 4,
+    candidateCount: layers * heads * 4,
     estimates: heads * queries * maxCandidates * 4,
     priorities: heads * maxCandidates * 4,
     selected: heads * maxTopK * 4,
-    selectedCount: heads * 4,
-    stats: heads * queryGroup * STATS_FIELDS * 4,
+    selectedCount: layers * heads * 4,
+    stats: layers * heads * queryGroup * STATS_FIELDS * 4,
   };
   const fields = {} as Record<PlanField, PlanFieldLayout>;
   let offsetBytes = 0;

@@ -201,8 +201,8 @@ describeDevices("contexts and memory", (device) => {
     using context = device.open();
     for (const group of ["mean", "max", "sum"] as const) {
       const { plan } = new Scene(context, { sequences: [{ zoneTokens: 513, ringUsed: 4 }], group });
-      const { kvHeads, queryGroup, headDim } = plan.params.cache.params;
-      const { fields, bytes } = planLayout({ kvHeads, queryGroup, headDim, ...plan.params });
+      const { layers, kvHeads, queryGroup, headDim } = plan.params.cache.params;
+      const { fields, bytes } = planLayout({ layers, kvHeads, queryGroup, headDim, ...plan.params });
       for (const name of Object.keys(fields) as PlanField[]) {
         expect(plan.field(name).offsetBytes, name).toBe(fields[name].offsetBytes);
       }

@@ -1,6 +1,7 @@
 import { estimate, keepTop, prioritize } from "@pariskv/quantizer";
 import { expect, it } from "vitest";
 import type { PlanField } from "../src/context.js";
+import { STATS, STATS_FIELDS } from "../src/layout.js";
 import { describeDevices } from "./support/devices.js";
 import { expectClose, expectSameBits, keysOf, readStep, rowOf, type StepReading } from "./support/expect-step.js";
 import { estimateOf, logSumExpOf, othersLogSum, ZoneBytes } from "./support/oracle.js";
@@ -222,6 +223,38 @@ describeDevices("rerank", (device) => {
     scene.setMode("vote");
     context.rerank({ plan: scene.plan, layer: 0, step: scene.step([{ slot: -1, position: 0 }, scene.rows[1]!]) });
     expect(readStep(scene).selectedCount).toEqual(Int32Array.of(-7, -7, 2, 2));
+  });
+
+  it("leaves the mass open where the plan does not ask for it, and chooses the same keys (seed 79)", () => {
+    using context = device.open();
+    const [asked, unasked] = [true, false].map((estimateMass) => {
+      const scene = new Scene(context, sceneOf([700], { topK: 9, seed: 79 }), { estimateMass });
+      scene.decode();
+      return readStep(scene);
+    });
+    expect(unasked!.selected).toEqual(asked!.selected);
+    const fieldOf = (step: StepReading, field: number) =>
+      Array.from(step.stats).filter((_, i) => i % STATS_FIELDS === field);
+    expect(fieldOf(unasked!, STATS.LSE_ATTENDED)).toEqual(fieldOf(asked!, STATS.LSE_ATTENDED));
+    for (const field of [STATS.LSE_UNSELECTED, STATS.LSE_OTHERS]) {
+      expect(fieldOf(unasked!, field).every(Number.isNaN)).toBe(true);
+      expect(fieldOf(asked!, field).some(Number.isNaN)).toBe(false);
+    }
+  });
+
+  it("keeps the counts and statistics of every layer (seed 80)", () => {
+    using context = device.open();
+    const scene = new Scene(context, sceneOf([700], { layers: 2, topK: 9, seed: 80 }));
+    scene.decode(0);
+    const first = readStep(scene, 0);
+    scene.decode(1);
+    const after = readStep(scene, 0);
+    const second = readStep(scene, 1);
+    for (const name of ["candidateCount", "selectedCount", "stats"] as const) {
+      expect(after[name], name).toEqual(first[name]);
+    }
+    expect(second.selectedCount).toEqual(first.selectedCount);
+    expect(second.stats).not.toEqual(first.stats);
   });
 
   it("gives the same bits with one thread and with three (seed 78)", () => {

@@ -16,6 +16,8 @@ export interface RetrieverSettings {
   readonly zones?: Partial<ZoneShape>;
   /** How keys are found. Default `DEFAULT_POLICY`. */
   readonly policy?: Partial<RetrievalPolicy>;
+  /** Whether each step estimates the attention mass that it left out, for its statistics; default false. */
+  readonly estimateMass?: boolean;
   /** Seed of the rotation's signs. Pages can be shared only between equal seeds. */
   readonly seed?: number;
   /** mu and D of every layer and KV head, `[layers, kvHeads, 2, headDim] f32`. Default: mu = 0, D = 1. */

@@ -121,12 +121,11 @@ export class Retriever {
           ...planCapacity(this.policy, shape.layers, maxTokens),
           votes: this.policy.votes,
           group: this.policy.group,
+          estimateMass: settings.estimateMass ?? false,
         }),
       );
       this.#rowTable = take(context.allocate(this.maxRows * ROW_FIELDS * 4, "device"));
-      this.statistics = take(
-        new StepStatistics({ context, geometry, layers: shape.layers, plan: this.plan, policy: this.policy }),
-      );
+      this.statistics = new StepStatistics({ geometry, layers: shape.layers, plan: this.plan, policy: this.policy });
     } catch (error) {
       for (const thing of this.#taken.reverse()) thing.dispose();
       throw error;
@@ -203,7 +202,6 @@ export class Retriever {
       context.rerank({ plan, layer, step });
     }
     context.attend({ plan, layer, step, q: rows.q, out: rows.out });
-    this.statistics.queue(layer, step.rowCount);
   }
 
   /**

@@ -1,7 +1,7 @@
-import { type Context, type DeviceBuffer, type Plan, STATS, STATS_FIELDS } from "@pariskv/kernels";
+import { type Plan, type PlanField, STATS, STATS_FIELDS } from "@pariskv/kernels";
 import { type KvGeometry, recordBytes, type ZoneCounts } from "@pariskv/memory";
 import { summaryLayout } from "@pariskv/quantizer";
-import { layerMode, layerPolicy, type Mode, type RetrievalPolicy } from "./policy.js";
+import { layerMode, type Mode, type RetrievalPolicy } from "./policy.js";
 
 /** What one layer of one sequence did in a decode step. */
 export interface LayerStatistics {
@@ -14,8 +14,11 @@ export interface LayerStatistics {
   readonly summaryBytesRead: number;
   /** Bytes of K and V that attention read. */
   readonly recordBytesRead: number;
-  /** Share of the attention mass that was attended, estimated (never certified), mean over query heads. 1 when dense. */
-  readonly estimatedMass: number;
+  /**
+   * Share of the attention mass that was attended, estimated (never certified), mean over query heads. 1 when dense;
+   * null where the retriever was not asked to estimate it.
+   */
+  readonly estimatedMass: number | null;
 }
 
 /** What one sequence did in a decode step. */
@@ -37,9 +40,15 @@ export interface RowSeen {
   readonly mode: Mode | "policy";
 }
 
+/** The workspaces of a step: counts `[layers, rows, kvHeads]`, masses `[layers, rows, queryHeads, STATS_FIELDS]`. */
+interface StepReading {
+  readonly candidates: Int32Array;
+  readonly selected: Int32Array;
+  readonly mass: Float32Array | undefined;
+}
+
 /** What {@link StepStatistics} is made of. */
 export interface StatisticsSource {
-  readonly context: Context;
   readonly geometry: KvGeometry;
   readonly layers: number;
   readonly plan: Plan;
@@ -47,53 +56,20 @@ export interface StatisticsSource {
 }
 
 /**
- * Counts and masses of the last decode step. Every layer's share is copied aside on the device when the layer is done,
- * because the plan's workspaces are used again by the next layer; nothing is read until {@link StepStatistics.read}.
+ * Counts and masses of the last decode step. The plan keeps them for every layer; nothing is read until
+ * {@link StepStatistics.read}.
  */
 export class StepStatistics {
   readonly #source: StatisticsSource;
   readonly #rows: number;
   readonly #queryHeads: number;
-  /** `[layers, rows, queryHeads, STATS_FIELDS] f32`. */
-  readonly #mass: DeviceBuffer;
-  /** `[layers, 2, rows, kvHeads] i32`: candidates, then selected keys. */
-  readonly #counts: DeviceBuffer;
   #seen: readonly RowSeen[] = [];
 
   /** Made by `Retriever`. */
   constructor(source: StatisticsSource) {
-    const { context, geometry, layers, plan } = source;
     this.#source = source;
-    this.#rows = plan.params.maxRows;
-    this.#queryHeads = geometry.kvHeads * geometry.queryGroup;
-    this.#mass = context.allocate(layers * this.#rows * this.#queryHeads * STATS_FIELDS * 4, "device");
-    try {
-      this.#counts = context.allocate(layers * 2 * this.#rows * geometry.kvHeads * 4, "device");
-    } catch (error) {
-      this.#mass.dispose();
-      throw error;
-    }
-  }
-
-  /** Queues the copies of one layer. */
-  queue(layer: number, rowCount: number): void {
-    const { context, geometry, plan, policy } = this.#source;
-    // A layer that is always dense has nothing to tell.
-    if (layerPolicy(policy, layer).mode === "dense") return;
-    const massBytes = this.#queryHeads * STATS_FIELDS * 4;
-    const countBytes = geometry.kvHeads * 4;
-    context.copy({
-      from: plan.field("stats"),
-      to: { buffer: this.#mass, offsetBytes: layer * this.#rows * massBytes },
-      bytes: rowCount * massBytes,
-    });
-    for (const [index, name] of (["candidateCount", "selectedCount"] as const).entries()) {
-      context.copy({
-        from: plan.field(name),
-        to: { buffer: this.#counts, offsetBytes: (layer * 2 + index) * this.#rows * countBytes },
-        bytes: rowCount * countBytes,
-      });
-    }
+    this.#rows = source.plan.params.maxRows;
+    this.#queryHeads = source.geometry.kvHeads * source.geometry.queryGroup;
   }
 
   /** Remembers what each row of the step saw. */
@@ -106,16 +82,18 @@ export class StepStatistics {
    * the queue.
    */
   read(): RowStatistics[] {
-    const { geometry, layers: layerCount, policy } = this.#source;
-    const mass = new Float32Array(this.#mass.bytes / 4);
-    const counts = new Int32Array(this.#counts.bytes / 4);
-    this.#mass.read(0, mass);
-    this.#counts.read(0, counts);
+    const { geometry, layers: layerCount, plan, policy } = this.#source;
+    const heads = layerCount * this.#rows * geometry.kvHeads;
+    const candidates = this.#field("candidateCount", new Int32Array(heads));
+    const selected = this.#field("selectedCount", new Int32Array(heads));
+    const mass = plan.params.estimateMass
+      ? this.#field("stats", new Float32Array(heads * geometry.queryGroup * STATS_FIELDS))
+      : undefined;
     return this.#seen.map(({ tokens, mode }, row) => {
       const layers = Array.from({ length: layerCount }, (_, layer) => {
         const layerRung = layerMode(policy, layer, tokens.zone, mode);
         if (layerRung === "dense") return this.#dense(tokens);
-        return this.#searched(layer, row, tokens, layerRung, mass, counts);
+        return this.#searched(layer * this.#rows + row, tokens, layerRung, { candidates, selected, mass });
       });
       const recordBytesRead = layers.reduce((sum, layer) => sum + layer.recordBytesRead, 0);
       const allTokens = tokens.sink + tokens.zone + tokens.ring;
@@ -124,10 +102,10 @@ export class StepStatistics {
     });
   }
 
-  /** Gives the memory back. */
-  dispose(): void {
-    this.#mass.dispose();
-    this.#counts.dispose();
+  #field<T extends ArrayBufferView>(name: PlanField, into: T): T {
+    const { buffer, offsetBytes = 0 } = this.#source.plan.field(name);
+    buffer.read(offsetBytes, into);
+    return into;
   }
 
   #dense({ sink, zone, ring }: ZoneCounts): LayerStatistics {
@@ -142,31 +120,29 @@ export class StepStatistics {
     };
   }
 
+  /** Entry `entry` of `[layers, rows]`. */
   #searched(
-    layer: number,
-    row: number,
+    entry: number,
     { sink, zone, ring }: ZoneCounts,
     mode: "scan" | "vote",
-    mass: Float32Array,
-    counts: Int32Array,
+    step: StepReading,
   ): LayerStatistics {
     const { kvHeads, headDim } = this.#source.geometry;
-    const sumOf = (index: number) => {
-      const begin = ((layer * 2 + index) * this.#rows + row) * kvHeads;
-      return counts.subarray(begin, begin + kvHeads).reduce((sum, count) => sum + count, 0);
-    };
-    const candidates = sumOf(0);
-    const selected = sumOf(1);
+    const sumOf = (counts: Int32Array) =>
+      counts.subarray(entry * kvHeads, (entry + 1) * kvHeads).reduce((sum, count) => sum + count, 0);
+    const candidates = sumOf(step.candidates);
+    const selected = sumOf(step.selected);
     const { subspaces, bytesPerKey } = summaryLayout(headDim);
     const idBytes = mode === "vote" ? zone * kvHeads * subspaces : 0;
-    const begin = (layer * this.#rows + row) * this.#queryHeads * STATS_FIELDS;
+    const massFields = this.#queryHeads * STATS_FIELDS;
+    const mass = step.mass?.subarray(entry * massFields, (entry + 1) * massFields);
     return {
       mode,
       candidates,
       selected,
       summaryBytesRead: idBytes + candidates * (bytesPerKey - subspaces),
       recordBytesRead: ((sink + ring) * kvHeads + selected) * recordBytes(this.#source.geometry),
-      estimatedMass: meanAttendedShare(mass.subarray(begin, begin + this.#queryHeads * STATS_FIELDS)),
+      estimatedMass: mass ? meanAttendedShare(mass) : null,
     };
   }
 }

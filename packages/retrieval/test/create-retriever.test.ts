@@ -74,8 +74,8 @@ describe("createRetriever", () => {
       }
       expect(allocations.live.size).toBe(0);
     }
-    // Eight of the memory, the row table, two of the statistics; the plan is the context's own matter.
-    expect(failures).toBe(11);
+    // Eight of the memory and the row table; the plan is the context's own matter.
+    expect(failures).toBe(9);
     expect(allocations.live.size).toBe(0);
   });
 

@@ -75,7 +75,7 @@ describe(`statistics (seed ${SEED})`, () => {
     const own = shape === SHAPE ? stream : new TokenStream(shape, "f32", SEALED[1] + 40, SEED);
     const oracle = new Oracle(own, ZONES, "graded", "max");
     const candidateShare = mode === "scan" ? 1 : 0.25;
-    using driver = new Driver({ shape, policy: { mode, topK: 32, candidateShare } });
+    using driver = new Driver({ shape, policy: { mode, topK: 32, candidateShare }, estimateMass: true });
     const sequence = driver.start(own, SEALED[1]);
     let estimated = 0;
     let exact = 0;
@@ -106,8 +106,16 @@ describe(`statistics (seed ${SEED})`, () => {
     expect(several.estimated).toBeGreaterThan(several.exact - 0.3);
   });
 
-  it("say that nothing is missing where nothing was left out, and nothing attended", () => {
+  it("leave the mass open where nobody asked for it", () => {
     using driver = new Driver({ policy: { mode: "vote", topK: 20 } });
+    const sequence = driver.start(stream, SEALED[0]);
+    driver.decode([sequence], [stream]);
+    const masses = driver.retriever.statistics.read()[0]?.layers.map((layer) => layer.estimatedMass);
+    expect(masses).toEqual([null, null]);
+  });
+
+  it("say that nothing is missing where nothing was left out, and nothing attended", () => {
+    using driver = new Driver({ policy: { mode: "vote", topK: 20 }, estimateMass: true });
     const sequence = driver.start(stream, SEALED[0]);
     const row = stream.decode(0, SEALED[0]);
     driver.steps.decode([sequence], () => ({ ...row, q: row.q.map(() => Number.NaN) }));

@@ -28,8 +28,6 @@ export interface Answer {
   readonly kvBytesRead: number;
   /** Bytes of key summaries that all steps read. */
   readonly summaryBytesRead: number;
-  /** Estimated share of the attention mass that was read, mean over steps, layers and heads; 1 when dense. */
-  readonly estimatedMass: number | null;
 }
 
 /**
@@ -116,17 +114,13 @@ class Reads {
   #share = 0;
   #kvBytes = 0;
   #summaryBytes = 0;
-  #mass = 0;
 
   count(read: () => readonly RowStatistics[]): void {
     const begin = performance.now();
     for (const { readShare, recordBytesRead, layers } of read()) {
       this.#share += readShare;
       this.#kvBytes += recordBytesRead;
-      for (const { summaryBytesRead, estimatedMass } of layers) {
-        this.#summaryBytes += summaryBytesRead;
-        this.#mass += estimatedMass / layers.length;
-      }
+      for (const { summaryBytesRead } of layers) this.#summaryBytes += summaryBytesRead;
     }
     this.#steps++;
     this.ownMs += performance.now() - begin;
@@ -139,7 +133,6 @@ class Reads {
       readShare: mean(this.#share),
       kvBytesRead: this.#kvBytes,
       summaryBytesRead: this.#summaryBytes,
-      estimatedMass: mean(this.#mass),
     };
   }
 }

@@ -14,7 +14,10 @@ export async function runCompare(options: CompareOptions, io: CommandIo): Promis
   const prompt = await readPrompt(options, io);
   const maxTokens = options.maxTokens ?? DEFAULT_TOKENS;
   const policy = { ...policyOf(options), mode: "vote" } as const;
-  using session = await openSession({ ...options, prompt, policy, sequences: 3, forkTokens: maxTokens }, io);
+  using session = await openSession(
+    { ...options, prompt, policy, estimateMass: true, sequences: 3, forkTokens: maxTokens },
+    io,
+  );
   const { model, tokenizer, folder, promptIds } = session;
   const sequence = model.createSequence();
   const { logits } = await prefillWithProgress(session, sequence, promptIds, io);
@@ -40,7 +43,7 @@ export async function runCompare(options: CompareOptions, io: CommandIo): Promis
 }
 
 function describe(comparison: Comparison, texts: { readonly dense: string; readonly retrieval: string }): string {
-  const { firstDivergence, klMean, klMax, top1Agreement, denseTokenIds, readShare } = comparison;
+  const { firstDivergence, klMean, klMax, top1Agreement, denseTokenIds, readShare, estimatedMass } = comparison;
   const rows = [
     ["tokens decoded", String(denseTokenIds.length)],
     ["first divergence", firstDivergence === null ? "none" : `token ${firstDivergence + 1}`],
@@ -48,6 +51,7 @@ function describe(comparison: Comparison, texts: { readonly dense: string; reado
     ["KL divergence a token, mean", klMean.toExponential(2)],
     ["KL divergence a token, largest", klMax.toExponential(2)],
     ["K and V read a token", `${(100 * readShare).toFixed(1)} %`],
+    ["attention mass read, estimated", estimatedMass === null ? "–" : `${(100 * estimatedMass).toFixed(1)} %`],
   ];
   const table = formatTable([{ title: "dense against retrieval" }, { title: "", align: "right" }], rows);
   return `${table}\n\ndense:\n${texts.dense}\n\nretrieval:\n${texts.retrieval}`;

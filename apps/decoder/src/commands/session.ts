@@ -22,6 +22,8 @@ export interface SessionOptions {
   readonly device: string;
   readonly kvDtype: "auto" | "bf16" | "f16" | "f32";
   readonly policy: Partial<RetrievalPolicy>;
+  /** Whether the statistics of each step estimate the attention mass that was left out. */
+  readonly estimateMass?: boolean;
   /** Context in tokens; 0 means the model's maximum, or what fits. */
   readonly ctxSize: number;
   /** The prompt, when it is known already: the context must have room for it. */
@@ -94,7 +96,13 @@ export async function openSession(options: SessionOptions, io: CommandIo): Promi
     const maxTokens = fitContext(request, wanted, Math.max(1, promptIds.length), isCuttable, io);
     context = openContext(options.device);
     sayFallback(options.device, context, io);
-    const model = await loadModel(folder, context, maxTokens, memory, io);
+    const model = await loadModel(
+      folder,
+      context,
+      maxTokens,
+      { ...memory, estimateMass: options.estimateMass ?? false },
+      io,
+    );
     const used = context;
     const dispose = () => {
       model.dispose();
@@ -164,9 +172,10 @@ async function loadModel(
   folder: ModelFolder,
   context: Context,
   maxTokens: number,
-  { sequences = 1, forkTokens, kvDtype, policy }: DecoderMemoryOptions,
+  options: DecoderMemoryOptions & { readonly estimateMass: boolean },
   io: CommandIo,
 ): Promise<DecoderModel> {
+  const { sequences = 1, forkTokens, kvDtype, policy, estimateMass } = options;
   const progress = new Progress(io, "load", folder.weightBytes);
   const begin = performance.now();
   let shownBytes = 0;
@@ -175,6 +184,7 @@ async function loadModel(
     maxTokens,
     maxSequences: sequences,
     ...(policy && { policy }),
+    estimateMass,
     ...(kvDtype && { kvDtype }),
     ...(forkTokens !== undefined && { capacityPages: forkCapacityPages(maxTokens, sequences, forkTokens) }),
     onBytes: (bytes) => {

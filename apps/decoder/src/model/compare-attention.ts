@@ -17,6 +17,8 @@ export interface Comparison {
   readonly top1Agreement: number;
   /** Share of the context's K and V that retrieval read, mean over the steps. */
   readonly readShare: number;
+  /** Estimated share of the attention mass that retrieval read, mean over steps, layers and heads; null where the model does not estimate it. */
+  readonly estimatedMass: number | null;
 }
 
 /**
@@ -40,6 +42,7 @@ export async function compareAttention(
   const kl: number[] = [];
   let agreements = 0;
   let readShares = 0;
+  let masses: number | null = 0;
   const turn = async () => {
     await setImmediate();
     signal?.throwIfAborted();
@@ -57,7 +60,11 @@ export async function compareAttention(
       model.decode([dense, forced], Int32Array.of(token, token));
       model.readLogits(0, denseLogits);
       model.readLogits(1, forcedLogits);
-      readShares += model.retriever.statistics.read()[1]?.readShare ?? 0;
+      const [, read] = model.retriever.statistics.read();
+      readShares += read?.readShare ?? 0;
+      for (const { estimatedMass } of read?.layers ?? []) {
+        masses = masses === null || estimatedMass === null ? null : masses + estimatedMass / model.config.layers;
+      }
       kl.push(klDivergence(denseLogits, forcedLogits));
       const next = mostLikely(denseLogits);
       if (mostLikely(forcedLogits) === next) agreements++;
@@ -84,6 +91,7 @@ export async function compareAttention(
     klMax: kl.reduce((most, value) => Math.max(most, value), 0),
     top1Agreement: kl.length === 0 ? 1 : agreements / kl.length,
     readShare: readShares / steps,
+    estimatedMass: masses === null ? null : masses / steps,
   };
 }
 

@@ -1,4 +1,4 @@
-import { type Dtype, planLayout, ROW_FIELDS, STATS_FIELDS } from "@pariskv/kernels";
+import { type Dtype, planLayout, ROW_FIELDS } from "@pariskv/kernels";
 import {
   type KvGeometry,
   type MemoryPlan,
@@ -68,7 +68,7 @@ export function forkCapacityPages(contextTokens: number, sequences: number, fork
   return Math.max(1, most + (sequences - 1) * ownPages);
 }
 
-/** Workspaces of the stages, activations, row table, statistics and rotary frequencies of the steps of a decoder. */
+/** Workspaces of the stages, activations, row table and rotary frequencies of the steps of a decoder. */
 function stepBytes(
   config: ModelConfig,
   geometry: KvGeometry,
@@ -76,12 +76,11 @@ function stepBytes(
   sequences: number,
   contextTokens: number,
 ): number {
-  const { layers, queryHeads, kvHeads, headDim } = config;
+  const { layers, headDim } = config;
   const capacity = planCapacity(policy, layers, contextTokens);
-  const plan = planLayout({ ...geometry, group: policy.group, maxRows: sequences, ...capacity });
+  const plan = planLayout({ ...geometry, layers, group: policy.group, maxRows: sequences, ...capacity });
   const rows = Math.max(DEFAULT_ZONES.chunkTokens, sequences);
-  const statistics = layers * sequences * (queryHeads * STATS_FIELDS + 2 * kvHeads);
-  const words = rows * ROW_FIELDS + statistics + headDim / 2;
+  const words = rows * ROW_FIELDS + headDim / 2;
   return plan.bytes + activationBytes(config, rows, sequences) + 4 * words;
 }
 

@@ -27,6 +27,8 @@ export interface DecoderModelOptions {
   readonly kvDtype?: Dtype;
   /** How keys are found. Default: the retriever's. */
   readonly policy?: Partial<RetrievalPolicy>;
+  /** Whether the statistics of each step estimate the attention mass that was left out. Default false. */
+  readonly estimateMass?: boolean;
   /** Pages of all sequences together; fewer than the default are enough when sequences share a prefix. */
   readonly capacityPages?: number;
   /** Told the bytes of weights read so far. */
@@ -109,6 +111,7 @@ export class DecoderModel {
           maxSequences,
           ...(options.kvDtype && { kvDtype: options.kvDtype }),
           ...(options.policy && { policy: options.policy }),
+          ...(options.estimateMass && { estimateMass: true }),
           ...(options.capacityPages !== undefined && { capacityPages: options.capacityPages }),
         }),
       );

@@ -159,6 +159,7 @@ typedef struct pkv_plan_params {
   uint32_t max_rows, max_zone_tokens, max_candidates, max_top_k;
   uint32_t votes; /* PKV_VOTES_* */
   uint32_t group; /* PKV_GROUP_* */
+  uint32_t estimate_mass; /* 1: rerank estimates the mass that attention leaves out; 0: those statistics are NaN */
 } pkv_plan_params;
 
 PKV_API pkv_status pkv_plan_create(pkv_context* context, const pkv_plan_params* params, pkv_plan** out);

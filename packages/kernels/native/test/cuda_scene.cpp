@@ -231,7 +231,7 @@ void PlacedScene::set_budget(uint32_t mode, uint32_t candidates, uint32_t top_k)
 
 PlacedPlan::PlacedPlan(const PlacedScene& scene, const Policy& policy, uint32_t max_rows, uint32_t max_zone_tokens) {
   const pkv_plan_params params = {scene.cache.get(), max_rows,     max_zone_tokens, policy.max_candidates,
-                                  policy.max_top_k,  policy.votes, policy.group};
+                                  policy.max_top_k,  policy.votes, policy.group,    1};
   pkv_plan* created = nullptr;
   must(pkv_plan_create(scene.side.context(), &params, &created));
   plan.reset(created);

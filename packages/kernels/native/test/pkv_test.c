@@ -246,7 +246,7 @@ static void test_caches_and_plans(void) {
   pkv_plan* plan = NULL;
   pkv_buffer* workspace = NULL;
   uint64_t bytes = 0, offset_bytes = 0;
-  pkv_plan_params plan_params = {NULL, 1, 1024, 64, 16, PKV_VOTES_GRADED, PKV_GROUP_MAX};
+  pkv_plan_params plan_params = {NULL, 1, 1024, 64, 16, PKV_VOTES_GRADED, PKV_GROUP_MAX, 0};
   pkv_page_params page = {NULL, 0, 0, 0};
   int i;
   for (i = 0; i < 79; ++i) codec[i] = 1.0f + (float)i;

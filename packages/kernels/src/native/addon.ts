@@ -75,6 +75,7 @@ export interface Addon {
     maxTopK: number,
     votes: number,
     group: number,
+    estimateMass: number,
   ): Handle;
   disposePlan(plan: Handle): void;
   planBuffer(plan: Handle): [buffer: Handle, bytes: number];

@@ -118,8 +118,9 @@ export class NativeContext extends NativeDense implements Context {
     const { maxRows, maxZoneTokens, maxCandidates, maxTopK } = params;
     const votes = VOTES_NUMBERS[params.votes];
     const group = GROUP_NUMBERS[params.group];
+    const estimateMass = params.estimateMass ? 1 : 0;
     const plan = this.call((addon) =>
-      addon.createPlan(handle, cache, maxRows, maxZoneTokens, maxCandidates, maxTopK, votes, group),
+      addon.createPlan(handle, cache, maxRows, maxZoneTokens, maxCandidates, maxTopK, votes, group, estimateMass),
     );
     return new NativePlan(this, plan, params);
   }

@@ -36,10 +36,10 @@ export class ReferencePlan implements Plan {
     readonly cache: ReferenceCache,
     memory: ReferenceMemory,
   ) {
-    const { kvHeads, queryGroup, headDim } = cache.params;
+    const { layers, kvHeads, queryGroup, headDim } = cache.params;
     this.rotatedQueries = rotatedQueries(params.group, queryGroup);
     this.tableCount = voteTables(params.group, queryGroup);
-    const { fields, bytes } = planLayout({ kvHeads, queryGroup, headDim, ...params });
+    const { fields, bytes } = planLayout({ layers, kvHeads, queryGroup, headDim, ...params });
     this.bytes = bytes;
     this.#fields = fields;
     this.#buffer = memory.allocate(bytes, "device");
@@ -66,6 +66,11 @@ export class ReferencePlan implements Plan {
   /** Tokens of a slot's retrieval zone that the workspaces have room for. */
   zoneTokens(slot: number): number {
     return Math.min(Math.max(this.cache.zoneTokens[slot]!, 0), this.params.maxZoneTokens);
+  }
+
+  /** Where `candidateCount` and `selectedCount` of a row and KV head lie; times queryGroup, where its `stats` begin. */
+  countIndex(layer: number, row: number, head: number): number {
+    return (layer * this.params.maxRows + row) * this.cache.params.kvHeads + head;
   }
 
   field(name: PlanField): Ref {

@@ -29,24 +29,26 @@ export interface StepReading {
   readonly stats: Float32Array;
 }
 
-/** Reads every workspace of a scene's plan. */
-export function readStep(scene: Scene): StepReading {
-  const { kvHeads, queryGroup, headDim, group } = scene.data.options;
+/** Reads every workspace of a scene's plan as `layer` left it. */
+export function readStep(scene: Scene, layer = 0): StepReading {
+  const { layers, kvHeads, queryGroup, headDim, group } = scene.data.options;
   const { maxRows, maxZoneTokens, maxCandidates, maxTopK } = scene.plan.params;
   const heads = maxRows * kvHeads;
   const queries = group === "mean" ? 1 : queryGroup;
   const tables = group === "max" ? queryGroup : 1;
+  const ofLayer = <T extends { length: number; subarray(begin: number, end: number): T }>(all: T) =>
+    rowOf(all, layer, all.length / layers);
   return {
     rotated: scene.readField("rotated", new Float32Array(heads * queries * headDim)),
     tables: scene.readField("tables", new Uint8Array(heads * tables * headDim * 32)),
     scores: scene.readField("scores", new Uint16Array(heads * maxZoneTokens)),
     candidates: scene.readField("candidates", new Uint32Array(heads * maxCandidates)),
-    candidateCount: scene.readField("candidateCount", new Int32Array(heads)),
+    candidateCount: ofLayer(scene.readField("candidateCount", new Int32Array(layers * heads))),
     estimates: scene.readField("estimates", new Float32Array(heads * queries * maxCandidates)),
     priorities: scene.readField("priorities", new Float32Array(heads * maxCandidates)),
     selected: scene.readField("selected", new Uint32Array(heads * maxTopK)),
-    selectedCount: scene.readField("selectedCount", new Int32Array(heads)),
-    stats: scene.readField("stats", new Float32Array(heads * queryGroup * 3)),
+    selectedCount: ofLayer(scene.readField("selectedCount", new Int32Array(layers * heads))),
+    stats: ofLayer(scene.readField("stats", new Float32Array(layers * heads * queryGroup * 3))),
   };
 }
 
@@ -100,7 +102,7 @@ export function expectStep(
   mode: "dense" | "scan" | "vote" = scene.data.options.mode,
   rows: readonly RowPlace[] = scene.rows,
 ): void {
-  const step = readStep(scene);
+  const step = readStep(scene, layer);
   const { kvHeads } = scene.data.options;
   for (const [row, place] of rows.entries()) {
     for (let head = 0; head < kvHeads; head++) {

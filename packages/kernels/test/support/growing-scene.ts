@@ -25,7 +25,6 @@ export class GrowingScene {
   readonly #v: readonly Rows[];
   readonly #out: readonly Rows[];
   readonly #selected: readonly DeviceBuffer[];
-  readonly #selectedCount: readonly DeviceBuffer[];
   #tape: Tape | undefined;
 
   /** `sequenceTokens`: how long each slot may become. */
@@ -52,7 +51,6 @@ export class GrowingScene {
     this.#q = Array.from({ length: layers }, (_, layer) => this.scene.queries(layer, rows));
     const { maxTopK } = this.scene.plan.params;
     this.#selected = perLayer(kvHeads * maxTopK).map(({ buffer }) => buffer);
-    this.#selectedCount = perLayer(kvHeads).map(({ buffer }) => buffer);
   }
 
   /** Tokens of a slot that are in its retrieval zone. */
@@ -107,12 +105,13 @@ export class GrowingScene {
     const { maxTopK } = this.scene.plan.params;
     const entries = rows.length * kvHeads;
     const length = rows.length * this.scene.queryWidth;
+    const selectedCounts = this.scene.readField("selectedCount", new Int32Array(layers * entries));
     return {
       rows,
       out: this.#out.map(({ buffer }) => this.scene.read(buffer, new Float32Array(length))),
       selected: this.#selected.map((buffer, layer) => {
         const keys = this.scene.read(buffer, new Uint32Array(entries * maxTopK));
-        const counts = this.scene.read(this.#selectedCount[layer]!, new Int32Array(entries));
+        const counts = selectedCounts.subarray(layer * entries, (layer + 1) * entries);
         return Array.from(counts, (count, entry) =>
           Array.from(keys.subarray(entry * maxTopK, entry * maxTopK + count)),
         );
@@ -136,11 +135,6 @@ export class GrowingScene {
       const entries = step.rowCount * kvHeads;
       const selectedBytes = 4 * entries * plan.params.maxTopK;
       context.copy({ from: plan.field("selected"), to: { buffer: this.#selected[layer]! }, bytes: selectedBytes });
-      context.copy({
-        from: plan.field("selectedCount"),
-        to: { buffer: this.#selectedCount[layer]! },
-        bytes: 4 * entries,
-      });
     }
   }
 

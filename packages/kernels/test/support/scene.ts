@@ -1,5 +1,15 @@
 import { encodeBfloat16, encodeFloat16, PAGE_TOKENS, summaryLayout, TIER_SHARES_PERCENT } from "@pariskv/quantizer";
-import type { Cache, Context, DeviceBuffer, Dtype, Plan, PlanField, Rows, Step } from "../../src/context.js";
+import type {
+  Cache,
+  Context,
+  DeviceBuffer,
+  Dtype,
+  Plan,
+  PlanField,
+  PlanParams,
+  Rows,
+  Step,
+} from "../../src/context.js";
 import { BUDGET, BUDGET_FIELDS, MODE } from "../../src/layout.js";
 import { Random } from "./random.js";
 import {
@@ -58,7 +68,7 @@ export class Scene {
   constructor(
     readonly context: Context,
     from: SceneOptions | SceneData,
-    plan: { readonly maxRows?: number; readonly maxZoneTokens?: number; readonly maxTopK?: number } = {},
+    plan: Partial<Pick<PlanParams, "maxRows" | "maxZoneTokens" | "maxTopK" | "estimateMass">> = {},
   ) {
     this.data = "records" in from ? from : createSceneData(from);
     const { options, quantizer } = this.data;
@@ -130,6 +140,7 @@ export class Scene {
       maxTopK: plan.maxTopK ?? Math.max(1, options.topK),
       votes,
       group: options.group,
+      estimateMass: plan.estimateMass ?? true,
     });
     this.setMode(options.mode);
     this.rows = sequences.map((_, slot) => ({ slot, position: sequenceTokens(this.data, slot) - 1 }));

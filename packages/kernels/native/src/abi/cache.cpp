@@ -62,12 +62,12 @@ Layout layout_of(const Plan& plan) {
       product({heads, plan.tables, cache.subspaces(), PKV_CENTROIDS}),
       product({heads, plan.max_zone_tokens, 2}),
       product({heads, plan.max_candidates, 4}),
-      product({heads, 4}),
+      product({cache.layers, heads, 4}),
       product({heads, plan.rotated_queries, plan.max_candidates, 4}),
       product({heads, plan.max_candidates, 4}),
       product({heads, plan.max_top_k, 4}),
-      product({heads, 4}),
-      product({heads, cache.query_group, PKV_STATS_FIELDS, 4}),
+      product({cache.layers, heads, 4}),
+      product({cache.layers, heads, cache.query_group, PKV_STATS_FIELDS, 4}),
   };
   Layout layout{};
   for (size_t field = 0; field < kPlanFields; ++field) {
@@ -79,10 +79,11 @@ Layout layout_of(const Plan& plan) {
   return layout;
 }
 
-void bind_workspaces(BoundPlan& plan) {
+// The workspaces of `shape` as each layer sees them.
+void bind_workspaces(BoundPlan& plan, const Plan& shape) {
   uint8_t* base = plan.workspace->data();
   const auto at = [&](size_t field) { return base + plan.offsets[field]; };
-  Plan& view = plan.view;
+  Plan view = shape;
   view.rotated = reinterpret_cast<float*>(at(PKV_PLAN_FIELD_ROTATED));
   view.vote_tables = at(PKV_PLAN_FIELD_TABLES);
   view.scores = reinterpret_cast<uint16_t*>(at(PKV_PLAN_FIELD_SCORES));
@@ -93,6 +94,14 @@ void bind_workspaces(BoundPlan& plan) {
   view.selected = reinterpret_cast<uint32_t*>(at(PKV_PLAN_FIELD_SELECTED));
   view.selected_count = reinterpret_cast<int32_t*>(at(PKV_PLAN_FIELD_SELECTED_COUNT));
   view.stats = reinterpret_cast<float*>(at(PKV_PLAN_FIELD_STATS));
+  const Cache& cache = *view.cache;
+  const size_t heads = size_t{view.max_rows} * cache.kv_heads;
+  for (uint32_t layer = 0; layer < cache.layers; ++layer) {
+    plan.layers.push_back(view);
+    view.candidate_count += heads;
+    view.selected_count += heads;
+    view.stats += heads * cache.query_group * PKV_STATS_FIELDS;
+  }
 }
 
 }  // namespace
@@ -126,7 +135,7 @@ pkv_status pkv_plan_create(pkv_context* context, const pkv_plan_params* params, 
     require("params", params);
     Resolver resolve(core);
     auto bound = std::make_shared<BoundPlan>();
-    Plan& view = bound->view;
+    Plan view{};
     view.cache = &resolve.cache(params->cache);
     bound->cache = params->cache->core;
     view.max_rows = require_range("max_rows", params->max_rows, 1);
@@ -136,6 +145,7 @@ pkv_status pkv_plan_create(pkv_context* context, const pkv_plan_params* params, 
     view.votes = static_cast<Votes>(require_one_of("votes", params->votes, {PKV_VOTES_TIERED, PKV_VOTES_GRADED}));
     view.group =
         static_cast<Group>(require_one_of("group", params->group, {PKV_GROUP_MEAN, PKV_GROUP_MAX, PKV_GROUP_SUM}));
+    view.estimate_mass = require_one_of("estimate_mass", params->estimate_mass, {0, 1}) == 1;
     if (view.votes == Votes::tiered && view.cache->id_counts == nullptr) {
       throw invalid_argument("cache.id_counts", "a buffer when votes are tiered", "NULL");
     }
@@ -145,8 +155,8 @@ pkv_status pkv_plan_create(pkv_context* context, const pkv_plan_params* params, 
     bound->offsets = layout.offsets;
     view.scratch_bytes = core->device().plan_scratch_bytes(view);
     bound->workspace = core->allocate(layout.bytes + view.scratch_bytes, MemoryKind::device);
-    bind_workspaces(*bound);
     view.scratch = bound->workspace->data() + layout.bytes;
+    bind_workspaces(*bound, view);
     *out = new pkv_plan{core, std::move(bound)};
   });
 }

@@ -79,11 +79,12 @@ const Cache& Resolver::cache(pkv_cache* cache) {
   return cache->core->view;
 }
 
-const Plan& Resolver::plan(pkv_plan* plan) {
+const Plan& Resolver::plan(pkv_plan* plan, uint32_t layer) {
   require("plan", plan);
   if (plan->context != context_) throw invalid_argument("plan", "one of this context", "one of another context");
   keeps_.push_back(plan->core);
-  return plan->core->view;
+  const std::vector<Plan>& layers = plan->core->layers;
+  return layers[require_range("layer", layer, 0, static_cast<uint32_t>(layers.size() - 1))];
 }
 
 const void* Resolver::weight(const char* argument, const pkv_ref& ref, Dtype dtype, uint64_t elements) {

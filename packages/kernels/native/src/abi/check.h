@@ -38,7 +38,8 @@ class Resolver {
   Rows rows(const char* argument, const pkv_rows& rows, uint32_t row_count, uint64_t width);
   Step step(const pkv_step& step, uint32_t max_rows = INT32_MAX);
   const Cache& cache(pkv_cache* cache);
-  const Plan& plan(pkv_plan* plan);
+  // The plan as the stages of `layer` see it.
+  const Plan& plan(pkv_plan* plan, uint32_t layer);
   // A weight matrix of `elements` elements.
   const void* weight(const char* argument, const pkv_ref& ref, Dtype dtype, uint64_t elements);
 

@@ -16,9 +16,8 @@ pkv_status stage(Verb verb, pkv_context* context, const pkv_stage_params* params
     const auto& core = require("context", context).core;
     require("params", params);
     Resolver resolve(core);
-    const Plan& plan = resolve.plan(params->plan);
-    const uint32_t layer = layer_of(*plan.cache, params->layer);
-    core->submit({verb, StageParams{&plan, layer, resolve.step(params->step, plan.max_rows)}}, resolve.keeps());
+    const Plan& plan = resolve.plan(params->plan, params->layer);
+    core->submit({verb, StageParams{&plan, params->layer, resolve.step(params->step, plan.max_rows)}}, resolve.keeps());
   });
 }
 
@@ -73,11 +72,10 @@ pkv_status pkv_probe(pkv_context* context, const pkv_probe_params* params) {
     const auto& core = require("context", context).core;
     require("params", params);
     Resolver resolve(core);
-    const Plan& plan = resolve.plan(params->plan);
-    const uint32_t layer = layer_of(*plan.cache, params->layer);
+    const Plan& plan = resolve.plan(params->plan, params->layer);
     const Step step = resolve.step(params->step, plan.max_rows);
     const Rows q = resolve.rows("q", params->q, step.row_count, query_width(*plan.cache));
-    core->submit({Verb::probe, ProbeParams{&plan, layer, step, q}}, resolve.keeps());
+    core->submit({Verb::probe, ProbeParams{&plan, params->layer, step, q}}, resolve.keeps());
   });
 }
 
@@ -96,12 +94,11 @@ pkv_status pkv_attend(pkv_context* context, const pkv_attend_params* params) {
     const auto& core = require("context", context).core;
     require("params", params);
     Resolver resolve(core);
-    const Plan& plan = resolve.plan(params->plan);
-    const uint32_t layer = layer_of(*plan.cache, params->layer);
+    const Plan& plan = resolve.plan(params->plan, params->layer);
     const Step step = resolve.step(params->step, plan.max_rows);
     const Rows q = resolve.rows("q", params->q, step.row_count, query_width(*plan.cache));
     const Rows out = resolve.rows("out", params->out, step.row_count, query_width(*plan.cache));
-    core->submit({Verb::attend, AttendParams{&plan, layer, step, q, out}}, resolve.keeps());
+    core->submit({Verb::attend, AttendParams{&plan, params->layer, step, q, out}}, resolve.keeps());
   });
 }
 

@@ -19,7 +19,7 @@ struct BoundCache {
 };
 
 struct BoundPlan {
-  Plan view;
+  std::vector<Plan> layers;  // the workspaces as each layer sees them
   std::shared_ptr<BoundCache> cache;
   std::shared_ptr<Buffer> workspace;  // all fields, then the device's scratch
   std::array<size_t, kPlanFields> offsets;

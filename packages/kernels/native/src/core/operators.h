@@ -89,12 +89,14 @@ struct Cache {
   }
 };
 
-// Workspaces. Q rotated queries and T tables per KV head: 1, or query_group where the group policy asks for it.
+// Workspaces, as the stages of one layer see them: what a step tells about each layer (candidate_count, selected_count and
+// stats) is kept for all layers, and these three point to the layer's own. Q rotated queries and T tables per KV head: 1, or query_group where the group policy asks for it.
 struct Plan {
   const Cache* cache;
   uint32_t max_rows, max_zone_tokens, max_candidates, max_top_k;
   Votes votes;
   Group group;
+  bool estimate_mass;                // else LSE_UNSELECTED and LSE_OTHERS of searched rows are NaN
   uint32_t rotated_queries, tables;  // Q, T
   float* rotated;                    // [max_rows, kv_heads, Q, head_dim]
   uint8_t* vote_tables;              // [max_rows, kv_heads, T, head_dim / 8, 256]

@@ -109,31 +109,20 @@ void prioritize(const Plan& plan, const RerankKernels& kernels, const float* est
   }
 }
 
-// The choice among the candidates of one row and KV head, and the statistics of its query heads.
-void choose(const StageParams& params, const RerankKernels& kernels, size_t row, size_t head, RerankScratch& scratch) {
+// The mass that a choice leaves out, for all query heads of one row and KV head (docs/mathematics.md §5). `chosen` of the
+// `count` candidates are scratch.chosen.
+void write_mass(const StageParams& params, const RerankKernels& kernels, size_t row, size_t head, uint32_t count,
+                uint32_t chosen, RerankScratch& scratch) {
   const Plan& plan = *params.plan;
   const Cache& cache = *plan.cache;
   const int32_t slot = params.step.slot(row);
-  const int32_t* budget = cache.budget_of(static_cast<size_t>(slot), params.layer);
   const size_t row_head = row * cache.kv_heads + head;
-  const uint32_t count = candidate_count(plan, row_head);
-  const uint32_t* candidates = plan.candidates + row_head * plan.max_candidates;
-  float* estimates = plan.estimates + row_head * plan.rotated_queries * plan.max_candidates;
-  float* priorities = plan.priorities + row_head * plan.max_candidates;
   const float scale = 1.0f / std::sqrt(static_cast<float>(cache.head_dim));
-
-  prioritize(plan, kernels, estimates, count, scale, priorities);
-  const uint32_t top_k = std::min(static_cast<uint32_t>(std::max(budget[PKV_BUDGET_TOP_K], 0)), plan.max_top_k);
-  const uint32_t chosen = choose_top(priorities, count, top_k, scratch);
-  uint32_t* selected = plan.selected + row_head * plan.max_top_k;
-  for (uint32_t i = 0; i < chosen; i++) selected[i] = candidates[scratch.chosen[i]];
-  plan.selected_count[row_head] = static_cast<int32_t>(chosen);
-
+  float* estimates = plan.estimates + row_head * plan.rotated_queries * plan.max_candidates;
   // In mode scan every valid key is a candidate, so there are no others.
-  const bool votes = budget[PKV_BUDGET_MODE] == PKV_MODE_VOTE;
-  const uint32_t zone_tokens = votes ? plan_zone_tokens(plan, slot) : 0;
-  const OtherKeys others(plan.scores + row_head * plan.max_zone_tokens, zone_tokens, candidates, votes ? count : 0,
-                         scratch);
+  const bool votes = row_mode(cache, params.layer, params.step, row) == PKV_MODE_VOTE;
+  const OtherKeys others(plan.scores + row_head * plan.max_zone_tokens, votes ? plan_zone_tokens(plan, slot) : 0,
+                         plan.candidates + row_head * plan.max_candidates, votes ? count : 0, scratch);
   double shifts[8];
   centring_shifts(cache, params.layer, head, plan.rotated + row_head * plan.rotated_queries * cache.head_dim,
                   plan.rotated_queries, shifts);
@@ -151,6 +140,39 @@ void choose(const StageParams& params, const RerankKernels& kernels, size_t row,
     stats[PKV_STATS_LSE_UNSELECTED] =
         static_cast<float>(log_sum_unselected(kernels, own, count, chosen, scale, scratch) + shift);
     stats[PKV_STATS_LSE_OTHERS] = static_cast<float>(others.log_sum(moments, scale) + shift);
+  }
+}
+
+// Where the mass is not estimated, its statistics say so.
+void leave_mass_open(const Plan& plan, size_t row_head) {
+  const size_t query_group = plan.cache->query_group;
+  for (size_t query = row_head * query_group; query < (row_head + 1) * query_group; query++) {
+    float* stats = plan.stats + query * PKV_STATS_FIELDS;
+    stats[PKV_STATS_LSE_UNSELECTED] = stats[PKV_STATS_LSE_OTHERS] = std::numeric_limits<float>::quiet_NaN();
+  }
+}
+
+// The choice among the candidates of one row and KV head.
+void choose(const StageParams& params, const RerankKernels& kernels, size_t row, size_t head, RerankScratch& scratch) {
+  const Plan& plan = *params.plan;
+  const Cache& cache = *plan.cache;
+  const int32_t* budget = cache.budget_of(static_cast<size_t>(params.step.slot(row)), params.layer);
+  const size_t row_head = row * cache.kv_heads + head;
+  const uint32_t count = candidate_count(plan, row_head);
+  const uint32_t* candidates = plan.candidates + row_head * plan.max_candidates;
+  const float* estimates = plan.estimates + row_head * plan.rotated_queries * plan.max_candidates;
+  float* priorities = plan.priorities + row_head * plan.max_candidates;
+
+  prioritize(plan, kernels, estimates, count, 1.0f / std::sqrt(static_cast<float>(cache.head_dim)), priorities);
+  const uint32_t top_k = std::min(static_cast<uint32_t>(std::max(budget[PKV_BUDGET_TOP_K], 0)), plan.max_top_k);
+  const uint32_t chosen = choose_top(priorities, count, top_k, scratch);
+  uint32_t* selected = plan.selected + row_head * plan.max_top_k;
+  for (uint32_t i = 0; i < chosen; i++) selected[i] = candidates[scratch.chosen[i]];
+  plan.selected_count[row_head] = static_cast<int32_t>(chosen);
+  if (plan.estimate_mass) {
+    write_mass(params, kernels, row, head, count, chosen, scratch);
+  } else {
+    leave_mass_open(plan, row_head);
   }
 }
 

@@ -91,7 +91,7 @@ Napi::Value create_cache(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), cache);
 }
 
-// (context, cache, maxRows, maxZoneTokens, maxCandidates, maxTopK, votes, group)
+// (context, cache, maxRows, maxZoneTokens, maxCandidates, maxTopK, votes, group, estimateMass)
 Napi::Value create_plan(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   pkv_context* const context = arguments.context();
@@ -103,6 +103,7 @@ Napi::Value create_plan(const Napi::CallbackInfo& info) {
   params.max_top_k = arguments.u32("maxTopK");
   params.votes = arguments.u32("votes");
   params.group = arguments.u32("group");
+  params.estimate_mass = arguments.u32("estimateMass");
   pkv_plan* plan;
   if (!arguments.ok() || !succeeded(info.Env(), pkv_plan_create(context, &params, &plan))) return {};
   return wrap(info.Env(), plan);

@@ -21,8 +21,8 @@ export function attend(plan: ReferencePlan, layer: number, step: StepView, q: Ro
     }
     const dense = cache.budget(slot, layer, BUDGET.MODE) === MODE.DENSE;
     for (let head = 0; head < kvHeads; head++) {
-      const entry = row * kvHeads + head;
-      const spans = visibleSpans(plan, layer, slot, head, positionOf(step, row), dense ? undefined : entry);
+      const selected = dense ? undefined : selectedKeys(plan, layer, row, head);
+      const spans = visibleSpans(plan, layer, slot, head, positionOf(step, row), selected);
       attendGroup({
         headDim,
         queries: q.data,
@@ -35,7 +35,7 @@ export function attend(plan: ReferencePlan, layer: number, step: StepView, q: Ro
         logSumsOffset: 0,
       });
       for (let groupHead = 0; groupHead < queryGroup; groupHead++) {
-        const at = (entry * queryGroup + groupHead) * STATS_FIELDS;
+        const at = (plan.countIndex(layer, row, head) * queryGroup + groupHead) * STATS_FIELDS;
         plan.stats[at + STATS.LSE_ATTENDED] = logSums[groupHead]!;
         if (!dense) continue;
         plan.stats[at + STATS.LSE_UNSELECTED] = Number.NEGATIVE_INFINITY;
@@ -45,23 +45,26 @@ export function attend(plan: ReferencePlan, layer: number, step: StepView, q: Ro
   }
 }
 
-/** What one row sees: all positions, or sink, the keys that were selected for workspace `entry`, and ring. */
+/** The keys that were selected for one row and KV head. */
+function selectedKeys(plan: ReferencePlan, layer: number, row: number, head: number): Uint32Array {
+  const first = (row * plan.cache.params.kvHeads + head) * plan.params.maxTopK;
+  return plan.selected.subarray(first, first + plan.selectedCount[plan.countIndex(layer, row, head)]!);
+}
+
+/** What one row sees: all positions, or sink, the `selected` keys and ring. */
 function visibleSpans(
   plan: ReferencePlan,
   layer: number,
   slot: number,
   head: number,
   position: number,
-  entry: number | undefined,
+  selected: Uint32Array | undefined,
 ): KvSpans {
   const { cache } = plan;
   const end = position + 1;
   const spans = new KvSpans(cache, slot, layer, head);
-  if (entry === undefined) return spans.addPositions(0, end);
+  if (selected === undefined) return spans.addPositions(0, end);
   spans.addWindow(0, Math.min(end, cache.params.sinkTokens));
-  const firstSelected = entry * plan.params.maxTopK;
-  for (let i = 0; i < plan.selectedCount[entry]!; i++) {
-    spans.addZone(plan.selected[firstSelected + i]!, 1);
-  }
+  for (const key of selected) spans.addZone(key, 1);
   return spans.addWindow(cache.params.sinkTokens + cache.zoneTokens[slot]!, end);
 }

@@ -6,7 +6,7 @@ import { type StepView, slotOf } from "../views.js";
 
 const histogram = new Uint32Array(SCORE_BINS);
 
-/** Estimates of the candidates, the top K of every KV head, and the mass that is left out. */
+/** Estimates of the candidates, the top K of every KV head, and where the plan asks for it the mass that is left out. */
 export function rerank(plan: ReferencePlan, layer: number, step: StepView): void {
   const { cache } = plan;
   for (let row = 0; row < step.rowCount; row++) {
@@ -21,7 +21,8 @@ function rerankHead(plan: ReferencePlan, layer: number, row: number, slot: numbe
   const { kvHeads, queryGroup, headDim } = cache.params;
   const { maxZoneTokens, maxCandidates, maxTopK } = plan.params;
   const entry = row * kvHeads + head;
-  const candidateCount = plan.candidateCount[entry]!;
+  const countIndex = plan.countIndex(layer, row, head);
+  const candidateCount = plan.candidateCount[countIndex]!;
   const candidates = plan.candidates.subarray(entry * maxCandidates, entry * maxCandidates + candidateCount);
   const rotated = plan.rotated.subarray(entry * rotatedQueries * headDim, (entry + 1) * rotatedQueries * headDim);
   const zoneTokens = plan.zoneTokens(slot);
@@ -46,7 +47,19 @@ function rerankHead(plan: ReferencePlan, layer: number, row: number, slot: numbe
   const topK = Math.max(0, Math.min(cache.budget(slot, layer, BUDGET.TOP_K), maxTopK));
   const selected = plan.selected.subarray(entry * maxTopK, (entry + 1) * maxTopK);
   const selectedCount = keepTop(priorities, candidates, candidateCount, topK, selected);
-  plan.selectedCount[entry] = selectedCount;
+  plan.selectedCount[countIndex] = selectedCount;
+  for (let query = 0; query < rotatedQueries; query++) {
+    const own = estimates.subarray(query * candidateCount, (query + 1) * candidateCount);
+    plan.estimates.set(own, (entry * rotatedQueries + query) * maxCandidates);
+  }
+  const firstStats = countIndex * queryGroup * STATS_FIELDS;
+  if (!plan.params.estimateMass) {
+    for (let at = firstStats; at < firstStats + queryGroup * STATS_FIELDS; at += STATS_FIELDS) {
+      plan.stats[at + STATS.LSE_UNSELECTED] = Number.NaN;
+      plan.stats[at + STATS.LSE_OTHERS] = Number.NaN;
+    }
+    return;
+  }
 
   // In mode scan every valid key is a candidate, and none was scored.
   const scored = cache.budget(slot, layer, BUDGET.MODE) === MODE.VOTE ? zoneTokens : 0;
@@ -54,12 +67,9 @@ function rerankHead(plan: ReferencePlan, layer: number, row: number, slot: numbe
   histogram.fill(0);
   for (const score of scores) if (score !== NO_SCORE) histogram[score] = histogram[score]! + 1;
   for (let query = 0; query < rotatedQueries; query++) {
-    const estimatesOffset = query * candidateCount;
-    const own = estimates.subarray(estimatesOffset, estimatesOffset + candidateCount);
-    plan.estimates.set(own, (entry * rotatedQueries + query) * maxCandidates);
     const logSums = leftOutLogSums({
       estimates,
-      estimatesOffset,
+      estimatesOffset: query * candidateCount,
       scale,
       logitShift: scale * centringShift(cache, layer, head, rotated, query),
       candidates,
@@ -73,7 +83,7 @@ function rerankHead(plan: ReferencePlan, layer: number, row: number, slot: numbe
     const first = rotatedQueries === 1 ? 0 : query;
     const last = rotatedQueries === 1 ? queryGroup - 1 : query;
     for (let groupHead = first; groupHead <= last; groupHead++) {
-      const at = (entry * queryGroup + groupHead) * STATS_FIELDS;
+      const at = firstStats + groupHead * STATS_FIELDS;
       plan.stats[at + STATS.LSE_UNSELECTED] = logSums.unselected;
       plan.stats[at + STATS.LSE_OTHERS] = logSums.others;
     }

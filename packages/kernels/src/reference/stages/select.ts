@@ -28,7 +28,13 @@ export function select(plan: ReferencePlan, layer: number, step: StepView): void
         excludeInvalidKeys(cache, slot, layer, head, zoneTokens, scores);
       }
       const candidates = plan.candidates.subarray(entry * maxCandidates, (entry + 1) * maxCandidates);
-      plan.candidateCount[entry] = selectCandidates(scores, zoneTokens, wanted, histogram, candidates);
+      plan.candidateCount[plan.countIndex(layer, row, head)] = selectCandidates(
+        scores,
+        zoneTokens,
+        wanted,
+        histogram,
+        candidates,
+      );
     }
   }
 }
