@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Packs what a machine with a GPU but without Node, npm and network needs beside this repository's files: Node itself, the
+# Packs what a machine with a GPU but without Node and network needs beside this repository's files: Node itself, the
 # built packages, their dependencies, the headers of Node-API.   tools/gpu/bundle.sh FOLDER [FILE...]
 # Build first (npm run build). FILEs, such as recorded prompts, come along under FOLDER/files. tools/gpu/up.sh unpacks.
 set -euo pipefail
@@ -21,7 +21,8 @@ for dependency in $dependencies; do
   cp -rL "apps/decoder/node_modules/$dependency" "$target/modules/$dependency"
 done
 # What only editors and debuggers read.
-find "$target/dist" "$target/modules" -type f \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' \) -delete
+find "$target/dist" "$target/modules" -type f \
+  \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' \) -delete
 rm -rf "$target/modules/zod/src" "$target/modules/zod/v3"
 cp -rL packages/kernels/node_modules/node-api-headers/include "$target/headers/node"
 mkdir "$target/headers/addon"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one command: builds, compares CUDA with the CPU backend, runs the sanitizers, measures.
+# All that needs a GPU, in one command: builds, compares CUDA with the CPU backend, runs the sanitizers, measures.
 #   tools/gpu/check.sh OUT [--bundle FOLDER] [PART...]
-# Parts run in the order given (default: all, in the order of this file), each within its seconds; what a part has said is
-# in OUT even when it is cut short. The parts that need Node find it on the PATH, or in a bundle (tools/gpu/bundle.sh).
+# Parts run in the order given (default: all, in the order of this file), each within its seconds; what a part has said
+# is in OUT even when it is cut short. Those that need Node find it on the PATH, or in a bundle (tools/gpu/bundle.sh).
 # OUT/results.jsonl has a line {"part", "result"} for every line of JSON that a part printed, and one with its time.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -15,7 +15,7 @@ if [ "${1:-}" = --bundle ]; then
 fi
 build=${PARISKV_GPU_BUILD:=/tmp/pariskv-gpu}
 device=${PARISKV_GPU_DEVICE:-cuda} # cpu tries this script where no GPU is
-scale=${PARISKV_GPU_SCALE:-} # small: the same, with little work
+scale=${PARISKV_GPU_SCALE:-}       # small: the same, with little work
 parts=${*:-build conformance sanitize stages sdpa ingest hot_set doctor demo list_long long_zone long_memory}
 mkdir -p "$out"
 results=$out/results.jsonl
@@ -28,10 +28,12 @@ within() {
   timeout --kill-after=5 "$seconds" "$@" 2>>"$log" | sed -un "s/^{.*\$/{\"part\":\"$part\",\"result\":&}/p" >>"$results"
 }
 small() { [ "$scale" = small ]; }
+# program SECONDS NAME ARGUMENT...
 program() {
-  [ -x "$build/$1" ] || { echo "there is no $1 in $build" >>"$log"; return 1; }
-  if [ "$device" = cpu ]; then within "${@:2:1}" "$build/$1" --cpu "${@:3}"; else within "${@:2:1}" "$build/$1" "${@:3}"; fi
+  [ -x "$build/$2" ] || { echo "there is no $2 in $build" >>"$log"; return 1; }
+  within "$1" "$build/$2" $([ "$device" = cpu ] && echo --cpu) "${@:3}"
 }
+# pariskv SECONDS ARGUMENT...
 pariskv() { within "$1" node apps/decoder/dist/cli.js "${@:2}"; }
 
 run_build() {
@@ -40,8 +42,8 @@ run_build() {
 run_conformance() {
   timeout 90 "$build/cuda_conformance" 2>&1 | tee "$out/conformance.txt" | tail -n 1
 }
-# The sanitizers slow kernels down a hundredfold: the quick cases cover every kernel at small and odd sizes. They run side
-# by side, for it is the host that they keep waiting.
+# The sanitizers slow kernels down a hundredfold: the quick cases cover every kernel at small and odd sizes. They run
+# side by side, for it is the host that they keep waiting.
 run_sanitize() {
   local tool status=0
   for tool in memcheck racecheck initcheck synccheck; do
@@ -55,14 +57,17 @@ run_sanitize() {
     sed "s|^$out/||"
   return $status
 }
-run_stages() { if small; then program bench_cuda_stages 60 --pool-mib 128 --runs 1 32x1; else program bench_cuda_stages 60; fi; }
+run_stages() { program 60 bench_cuda_stages $(small && echo --pool-mib 128 --runs 1 32x1); }
 run_sdpa() { within 60 python3 tools/gpu/sdpa.py; }
-run_ingest() { if small; then program bench_cuda_ingest 20 --layers 2; else program bench_cuda_ingest 20; fi; }
-run_hot_set() { program bench_cuda_hot_set 40; }
+run_ingest() { program 20 bench_cuda_ingest $(small && echo --layers 2); }
+run_hot_set() { program 40 bench_cuda_hot_set; }
 run_doctor() { pariskv 20 doctor --device "$device" --json; }
 run_demo() {
-  pariskv 60 demo --device "$device" --json $(small && echo --ctx-size 2048)
-  pariskv 60 demo --device cpu --json $(small && echo --ctx-size 2048)
+  local status=0 on
+  for on in "$device" cpu; do
+    pariskv 60 demo --device "$on" --json $(small && echo --ctx-size 2048) || status=1
+  done
+  return $status
 }
 run_list_long() {
   local options=(--device "$device" ${fixtures:+--fixtures "$fixtures"})

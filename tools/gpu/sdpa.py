@@ -1,8 +1,9 @@
-"""What dense attention of one decode step costs with PyTorch on the GPU at hand: the yardstick of docs/benchmarks/h200.md.
+"""What dense attention of one decode step costs with PyTorch on this GPU: the yardstick of docs/benchmarks/h200.md.
 
-32 query heads, 8 KV heads, head_dim 128, bf16; scaled_dot_product_attention with enable_gqa, its cuDNN and its flash
-kernels. Each call is captured in a CUDA graph once for every one of several sets of K and V, which together are larger
-than any cache, and timed by events around the graphs of all sets. Prints a JSON a line, the machine first.
+32 query heads, 8 KV heads, head_dim 128, bf16; scaled_dot_product_attention, its cuDNN and its flash kernels, once with
+enable_gqa, once with the four query heads of a KV head laid out as four rows, which is the same attention. Each call is
+captured in a CUDA graph for every one of several sets of K and V, together larger than any cache, and timed by events
+around the graphs of all sets. Prints a JSON a line, the machine first.
 
     python3 tools/gpu/sdpa.py [--runs 15]
 """
@@ -14,6 +15,7 @@ import sys
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
 QUERY_HEADS, KV_HEADS, HEAD_DIM = 32, 8, 128
 KERNELS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
@@ -64,30 +66,26 @@ def bench(tokens, batch, runs):
     sets = max(1, -(-COLD_BYTES // set_bytes))
     shape = (batch, KV_HEADS, tokens, HEAD_DIM)
     draw = lambda size: torch.randn(size, device="cuda", dtype=torch.bfloat16)
-    q = draw((batch, QUERY_HEADS, 1, HEAD_DIM))
+    queries = {
+        "gqa": draw((batch, QUERY_HEADS, 1, HEAD_DIM)),
+        "rows": draw((batch, KV_HEADS, QUERY_HEADS // KV_HEADS, HEAD_DIM)),
+    }
     pairs = [(draw(shape), draw(shape)) for _ in range(sets)]
     for name, kernel in KERNELS.items():
-        try:
-            with sdpa_kernel(kernel):
-                attend = lambda k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
-                graphs = [capture(lambda k=k, v=v: attend(k, v)) for k, v in pairs]
-            samples = time_graphs(graphs, runs)
-        except RuntimeError as error:
-            say({"contextTokens": tokens, "batch": batch, "kernel": name, "error": str(error).split("\n")[0]})
-            continue
-        median = statistics.median(samples)
-        say(
-            {
-                "contextTokens": tokens,
-                "batch": batch,
-                "kernel": name,
-                "sets": sets,
-                "medianUs": round(median, 2),
-                "lowUs": round(percentile(samples, 0.1), 2),
-                "highUs": round(percentile(samples, 0.9), 2),
-                "gigabytesPerSecond": round(set_bytes / median * 1e-3),
-            }
-        )
+        for layout, q in queries.items():
+            case = {"contextTokens": tokens, "batch": batch, "kernel": name, "layout": layout, "sets": sets}
+            try:
+                with sdpa_kernel(kernel):
+                    attend = lambda k, v: scaled_dot_product_attention(q, k, v, enable_gqa=layout == "gqa")
+                    graphs = [capture(lambda k=k, v=v: attend(k, v)) for k, v in pairs]
+                samples = time_graphs(graphs, runs)
+            except RuntimeError as error:
+                say({**case, "error": str(error).split("\n")[0]})
+                continue
+            median = statistics.median(samples)
+            spread = {"lowUs": round(percentile(samples, 0.1), 2), "highUs": round(percentile(samples, 0.9), 2)}
+            rate = round(set_bytes / median * 1e-3)
+            say({**case, "medianUs": round(median, 2), **spread, "gigabytesPerSecond": rate})
 
 
 def main():
@@ -97,7 +95,8 @@ def main():
     if not torch.cuda.is_available():
         sys.exit("sdpa.py: PyTorch sees no GPU")
     torch.manual_seed(1)
-    say({"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "cudnn": torch.backends.cudnn.version(), "runs": runs})
+    versions = {"torch": torch.__version__, "cudnn": torch.backends.cudnn.version()}
+    say({"gpu": torch.cuda.get_device_name(), **versions, "runs": runs})
     with torch.inference_mode():
         for tokens, batch in LENGTHS:
             bench(tokens, batch, runs)

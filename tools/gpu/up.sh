@@ -25,7 +25,7 @@ if [ ! -e "$tree/node_modules" ] || [ -e "$tree/node_modules/.from-bundle" ]; th
   for package in quantizer kernels memory retrieval evaluation; do
     ln -s "../../packages/$package" "$tree/node_modules/@pariskv/$package"
   done
-  for package in packages/quantizer packages/kernels packages/memory packages/retrieval packages/evaluation apps/decoder; do
+  for package in packages/{quantizer,kernels,memory,retrieval,evaluation} apps/decoder; do
     rm -rf "$tree/$package/dist"
     cp -r "$bundle/dist/$package/dist" "$tree/$package/dist" || return
   done

@@ -1,6 +1,6 @@
 // How fast tokens enter the retrieval zone on a GPU: encode, offload (to mapped memory and to the device's own) and
 // commit of whole pages of 32 layers x 8 KV heads x 128 in bf16. Each is a tape over several pages, whose window and
-// pages are far larger than any cache. Prints a JSON. Arguments: --runs N (20), --layers N (32), --cpu.
+// pages are far larger than any cache. Prints a JSON of one line. Arguments: --runs N (20), --layers N (32), --cpu.
 #include <cstdio>
 
 #include "cuda_bench.h"
@@ -85,7 +85,7 @@ class Ingest {
 
 void print(const char* name, const Ingest& ingest, Spread seconds, double bytes_a_key) {
   const double keys = static_cast<double>(ingest.page_keys());
-  std::printf(",\n \"%s\": {\"medianUs\": %.1f, \"lowUs\": %.1f, \"highUs\": %.1f, \"gigakeysPerSecond\": %.3f, "
+  std::printf(", \"%s\": {\"medianUs\": %.1f, \"lowUs\": %.1f, \"highUs\": %.1f, \"gigakeysPerSecond\": %.3f, "
               "\"gigabytesPerSecond\": %.1f}",
               name, seconds.median * 1e6, seconds.low * 1e6, seconds.high * 1e6, keys / seconds.median * 1e-9,
               keys * bytes_a_key / seconds.median * 1e-9);
