@@ -85,6 +85,8 @@ run_long_memory() {
   within 150 node tools/bench/long-memory.mjs --device "$device" "${options[@]}"
 }
 
+memory=$(grep -E '^(MemTotal|MemAvailable):' /proc/meminfo | tr -dc '0-9\n' | paste -sd,)
+echo "{\"part\":\"machine\",\"result\":{\"cores\":$(nproc),\"totalAndAvailableKib\":[$memory]}}" >>"$results"
 status=0
 for part in $parts; do
   start=$(date +%s%N)

@@ -18,18 +18,26 @@ constexpr uint64_t kHeadPageRecordBytes = PKV_PAGE_TOKENS * kRecordBytes;
 constexpr uint64_t kPatternHeadPages = 512;
 
 // Records on the device and in mapped host memory, and the summaries of as many keys. Keys and records are random and
-// know nothing of each other, which no time depends on.
+// know nothing of each other, which no time depends on. Records lie in slabs, as the memory manager takes them.
 struct Pools {
   Pools(const Side& side, uint64_t record_bytes)
       : head_pages(record_bytes / kHeadPageRecordBytes),
-        device(side.allocate(head_pages * kHeadPageRecordBytes)),
-        summaries(side.allocate(head_pages * PKV_SUMMARY_128_HEAD_PAGE_BYTES)),
-        mapped(side.allocate(head_pages * kHeadPageRecordBytes, PKV_MEMORY_MAPPED)) {
+        slab_bytes(std::min(kSlabBytes, head_pages * kHeadPageRecordBytes)),
+        summaries(side.allocate(head_pages * PKV_SUMMARY_128_HEAD_PAGE_BYTES)) {
     const std::vector<uint8_t> records = bf16_of(normals(kPatternHeadPages * kHeadPageRecordBytes / 16, 1));
-    fill(side, device, head_pages * kHeadPageRecordBytes, records);
-    copy(side, device, mapped, 0, head_pages * kHeadPageRecordBytes);
+    for (uint64_t done = 0; done < head_pages * kHeadPageRecordBytes; done += slab_bytes) {
+      device.push_back(side.allocate(slab_bytes));
+      fill(side, device.back(), slab_bytes, records);
+      mapped.push_back(side.allocate(slab_bytes, PKV_MEMORY_MAPPED));
+      copy(side, device.back(), mapped.back(), 0, slab_bytes);
+    }
     fill(side, summaries, head_pages * PKV_SUMMARY_128_HEAD_PAGE_BYTES, random_summaries());
     must(pkv_context_synchronize(side.context()));
+  }
+  // Where page number `page` of `page_bytes` begins; slabs hold whole pages.
+  uint64_t record_address(bool on_device, uint64_t page, uint64_t page_bytes) const {
+    const uint64_t slab_pages = slab_bytes / page_bytes;
+    return Side::address((on_device ? device : mapped)[page / slab_pages]) + page % slab_pages * page_bytes;
   }
   static std::vector<uint8_t> random_summaries() {
     std::mt19937_64 random(2);
@@ -45,8 +53,11 @@ struct Pools {
     return bytes;
   }
 
+  static constexpr uint64_t kSlabBytes = uint64_t{1} << 30;
   uint64_t head_pages;  // pages of one layer and KV head
-  Buffer device, summaries, mapped;
+  uint64_t slab_bytes;
+  std::vector<Buffer> device, mapped;
+  Buffer summaries;
 };
 
 struct Policy {
@@ -62,7 +73,8 @@ class Layers {
       : zone_tokens(zone_tokens), batch(batch), side_(side), pools_(pools), codec_(kHeadDim) {
     const uint64_t pages = uint64_t{batch} * (zone_tokens / PKV_PAGE_TOKENS);
     if (pages * kKvHeads > pools.head_pages) throw std::runtime_error("the pool is too small for one layer");
-    layers = static_cast<uint32_t>(std::clamp<uint64_t>(pools.head_pages / (pages * kKvHeads), 1, 32));
+    // A power of two, as the pool and its slabs are, so that pages do not straddle slabs.
+    for (layers = 32; layers > 1 && layers * pages * kKvHeads > pools.head_pages;) layers /= 2;
     const uint64_t heads = uint64_t{batch} * layers * kKvHeads;
     zones_ = side.upload(std::vector<int32_t>(batch, static_cast<int32_t>(zone_tokens)));
     std::vector<uint32_t> order(pages);
@@ -92,11 +104,10 @@ class Layers {
   void place_records(bool on_device) {
     const uint64_t page_heads = uint64_t{layers} * kKvHeads;
     const uint64_t summaries = Side::address(pools_.summaries);
-    const uint64_t records = Side::address(on_device ? pools_.device : pools_.mapped);
     std::vector<uint64_t> addresses;
     for (uint64_t page = 0; page < uint64_t{batch} * (zone_tokens / PKV_PAGE_TOKENS); ++page) {
       addresses.push_back(summaries + page * page_heads * PKV_SUMMARY_128_HEAD_PAGE_BYTES);
-      addresses.push_back(records + page * page_heads * kHeadPageRecordBytes);
+      addresses.push_back(pools_.record_address(on_device, page, page_heads * kHeadPageRecordBytes));
     }
     Side::write(page_address_, addresses);
   }
