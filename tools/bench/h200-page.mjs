@@ -85,7 +85,8 @@ function attentionPart(result) {
       const [first, ...others] = policies.map(at);
       const best = torch(row) ?? dense(row);
       const gain = first && best ? `${(best.medianUs / first.medianUs).toFixed(1)} ×` : "–";
-      return [name(row), records, spread(first), `${must ?? "–"}`, `${aim ?? "–"}`, gain, ...others.map(us)];
+      const floor = first ? floorUs(result, first).toFixed(0) : "–";
+      return [name(row), records, spread(first), `${must ?? "–"}`, `${aim ?? "–"}`, floor, gain, ...others.map(us)];
     }),
   );
   const more = lengths.flatMap((row) =>
@@ -119,10 +120,10 @@ function attentionPart(result) {
   );
   return `### Whole steps, from query to attention output, K = 100
 
-"must" and "aim" are the design's, for the paper's budgets (10 % candidates); "gain" is the fastest dense attention of this
-run over the first policy. The other policies are medians.
+"must" and "aim" are the design's, for the paper's budgets (10 % candidates); "floor" is the time of the bytes that a step cannot do
+without, at the bandwidths above; "gain" is the fastest dense attention of this run over the first policy. The other policies are medians.
 
-${table(["context", "records", policies[0] ?? "", "must", "aim", "gain", ...policies.slice(1)], whole, 2)}
+${table(["context", "records", policies[0] ?? "", "must", "aim", "floor", "gain", ...policies.slice(1)], whole, 2)}
 
 ### Dense attention
 
@@ -163,11 +164,17 @@ ${table(["context", "policy", "collide", "rerank", "attend", "whole"], bytes, 2)
 `;
 }
 
-/** " (63 %)": how much of a case's time its bytes need at the bandwidths of the same run. */
-function floorShare({ machine }, row) {
-  const rate = machine?.deviceReadGigabytesPerSecond;
-  const bytes = row.leastDeviceBytes + row.leastRecordBytes;
-  return rate && bytes > 0 ? ` (${percent(bytes / (rate * 1e3) / row.medianUs)})` : "";
+/** Microseconds that the bytes which a case cannot do without take at the bandwidths of the same run. */
+function floorUs({ machine }, row) {
+  if (!machine || !row) return Number.NaN;
+  const { deviceReadGigabytesPerSecond: device, mappedReadGigabytesPerSecond: mapped } = machine;
+  return (row.leastDeviceBytes / device + row.leastRecordBytes / (row.records === "mapped" ? mapped : device)) / 1e3;
+}
+
+/** " (63 %)": how much of a case's time that is. */
+function floorShare(result, row) {
+  const floor = floorUs(result, row);
+  return floor > 0 ? ` (${percent(floor / row.medianUs)})` : "";
 }
 
 function ingestPart({ ingest }) {
