@@ -4,6 +4,7 @@
 
 #include "cuda/cuda.h"
 #include "cuda/tuning.h"
+#include "cuda/vote_scratch.h"
 
 namespace pkv::cuda {
 
@@ -23,6 +24,6 @@ AttendScratch::AttendScratch(const Plan& plan) {
   bytes = arrival_bytes + heads * most_pieces * piece_floats * sizeof(float);
 }
 
-size_t plan_scratch_bytes(const Plan& plan) { return AttendScratch(plan).bytes; }
+size_t plan_scratch_bytes(const Plan& plan) { return VoteScratch(plan).end_bytes; }
 
 }  // namespace pkv::cuda
