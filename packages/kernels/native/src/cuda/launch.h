@@ -21,6 +21,7 @@ struct LaunchShape {
   dim3 grid, block;
   size_t shared_bytes = 0;  // dynamic
   uint32_t cluster = 1;     // blocks of one cluster along x; grid.x is a multiple of it
+  bool overlaps = false;    // may begin before the kernel in front of it ends: it keeps to the rules of overlap.cuh
 };
 
 // Queues kernel<<<shape>>>(arguments...) on the runtime's stream. `what` names the kernel in errors.
@@ -37,14 +38,19 @@ void launch(const Runtime& runtime, const char* what, void (*kernel)(Parameters.
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = runtime.stream;
-  cudaLaunchAttribute attribute{};
+  cudaLaunchAttribute attributes[2] = {};
+  config.attrs = attributes;
   if (shape.cluster > 1) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
     attribute.id = cudaLaunchAttributeClusterDimension;
     attribute.val.clusterDim.x = shape.cluster;
     attribute.val.clusterDim.y = 1;
     attribute.val.clusterDim.z = 1;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
+  }
+  if (shape.overlaps && runtime.compute_capability >= 90) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
   }
   check(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), what);
 }
