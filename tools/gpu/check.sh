@@ -47,7 +47,7 @@ run_conformance() {
 run_sanitize() {
   local tool status=0
   for tool in memcheck racecheck initcheck synccheck; do
-    timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/cuda_conformance" device quick \
+    timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/cuda_conformance" quick \
       >"$out/$tool.txt" 2>&1 &
   done
   for tool in memcheck racecheck initcheck synccheck; do
