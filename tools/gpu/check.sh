@@ -16,7 +16,7 @@ fi
 build=${PARISKV_GPU_BUILD:=/tmp/pariskv-gpu}
 device=${PARISKV_GPU_DEVICE:-cuda} # cpu tries this script where no GPU is
 scale=${PARISKV_GPU_SCALE:-}       # small: the same, with little work
-parts=${*:-build sanitize conformance demo list_long sanitized stages sdpa ingest hot_set doctor long_zone long_memory}
+parts=${*:-build conformance sanitize list_long sanitized stages sdpa ingest hot_set doctor demo long_zone long_memory}
 mkdir -p "$out"
 results=$out/results.jsonl
 log=$out/log.txt
@@ -43,7 +43,8 @@ run_conformance() {
   timeout 90 "$build/cuda_conformance" 2>&1 | tee "$out/conformance.txt" | tail -n 1
 }
 # The sanitizers slow kernels down a hundredfold: the quick cases cover every kernel at small and odd sizes. This only
-# starts them, side by side, so that parts which measure nothing go on meanwhile; `sanitized` waits for them.
+# starts them, side by side, so that parts which measure nothing and leave memory free (conformance fills it for a while)
+# can go on meanwhile; `sanitized` waits for them.
 sanitizers=()
 run_sanitize() {
   local tool
