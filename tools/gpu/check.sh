@@ -43,8 +43,8 @@ run_conformance() {
   timeout 90 "$build/cuda_conformance" 2>&1 | tee "$out/conformance.txt" | tail -n 1
 }
 # The sanitizers slow kernels down a hundredfold: the quick cases cover every kernel at small and odd sizes. This only
-# starts them, side by side, so that parts which measure nothing and leave memory free (conformance fills it for a while)
-# can go on meanwhile; `sanitized` waits for them.
+# starts them, side by side, so that parts can go on meanwhile that measure nothing and do not fill the GPU's memory, as
+# conformance does; `sanitized` waits for them.
 sanitizers=()
 run_sanitize() {
   local tool
