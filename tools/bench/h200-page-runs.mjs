@@ -80,7 +80,7 @@ ${groups.length > 0 ? groups.map((group) => `${group}:\n\n${longTable(listLong, 
 
 function longTable(listLong, group) {
   const rows = listLong.filter((row) => `${row.task}, ${row.contextTokens / 1024}K, ${row.device}` === group);
-  const cells = rows.map(({ seed, policy, inPlaceShares, readShare, answerTokens, decodeSeconds, steps, rows: of }) => [
+  const cells = rows.map(({ seed, policy, inPlaceShares, readShare, answerTokens }) => [
     `${seed}`,
     policy,
     share(inPlaceShares.dense),
@@ -88,8 +88,7 @@ function longTable(listLong, group) {
     share(inPlaceShares.forced),
     `${(100 * readShare).toFixed(1)} %`,
     `${answerTokens}`,
-    `${(steps / decodeSeconds).toFixed(0)} × ${of}`,
   ]);
-  const titles = ["sample", "policy", "dense", "retrieval", "answer given", "keys read", "tokens", "tokens/s"];
+  const titles = ["sample", "policy", "dense", "retrieval", "answer given", "keys read", "tokens"];
   return `${table(titles, cells, 2)}\n`;
 }

@@ -242,4 +242,12 @@ void test_device(Report& report) {
   report.group("device: contexts and handles", [&] { test_lives(report); });
 }
 
+void test_quick_device(Report& report) {
+  const Side side(PKV_CUDA);
+  report.group("quick: copies and reads", [&] {
+    test_copies(report, side);
+    test_read_times(report, side);
+  });
+}
+
 }  // namespace conformance

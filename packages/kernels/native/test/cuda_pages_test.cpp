@@ -289,4 +289,25 @@ void test_pages(Report& report) {
   }
 }
 
+void test_quick_pages(Report& report) {
+  const Side cpu(PKV_CPU), cuda(PKV_CUDA);
+  uint32_t dtype = PKV_DTYPE_F32;
+  for (const uint32_t head_dim : {64u, 128u, 256u}) {
+    SceneParams params;
+    params.kv_heads = 1;
+    params.query_group = 3;
+    params.head_dim = head_dim;
+    params.kv_dtype = dtype++;
+    params.keys = Keys::invalid;
+    params.ring_tokens = 513;
+    params.zone_tokens = {513, 0};
+    params.ring_used = {33, 7};
+    params.seed = 500 + head_dim;
+    report.group("quick: pages and causal attention, " + describe(params), [&] {
+      test_page_operators(report, params, cpu, cuda);
+      test_attend_causal(report, params, cpu, cuda);
+    });
+  }
+}
+
 }  // namespace conformance
