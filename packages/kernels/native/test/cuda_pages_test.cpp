@@ -1,4 +1,5 @@
-// append, encode, offload and commit: equal bytes on both devices, offloads beside tapes, too. And attend_causal over sink, pages and ring.
+// append, encode, offload and commit: equal bytes on both devices, offloads beside tapes, too. And attend_causal over sink,
+// pages and ring.
 #include "cuda_report.h"
 #include "cuda_scene.h"
 

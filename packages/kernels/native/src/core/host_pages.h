@@ -16,9 +16,10 @@ constexpr bool kMapsHostPages = false;
 
 inline size_t whole_huge_pages(size_t bytes) { return (bytes + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes; }
 
-// whole_huge_pages(bytes) zeroed bytes, aligned to huge pages and made of them where the system likes. They are touched, by several
-// threads where they are many: what was granted is there. Null when the system has none. `unmap_host_pages` gives them back.
-uint8_t* map_host_pages(size_t bytes);
+// whole_huge_pages(bytes) zeroed bytes, aligned to huge pages and made of them where the system likes, near the processors
+// of `numa_node` if that is not negative and there is room. They are touched, by several threads where they are many: what
+// was granted is there. Null when the system has none. `unmap_host_pages` gives them back.
+uint8_t* map_host_pages(size_t bytes, int numa_node = -1);
 void unmap_host_pages(uint8_t* memory, size_t bytes) noexcept;
 
 }  // namespace pkv

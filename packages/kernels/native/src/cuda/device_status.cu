@@ -36,10 +36,7 @@ std::string link_generation(const std::string& speed) {
 
 // ", PCIe 5.0 x16", or nothing. A GPU that rests may have slowed its link down: then the fastest is named as well.
 std::string link_name() {
-  char id[32];
-  if (cudaDeviceGetPCIBusId(id, sizeof id, kDevice) != cudaSuccess) return "";
-  std::string folder = "/sys/bus/pci/devices/" + std::string(id) + "/";
-  std::transform(folder.begin(), folder.end(), folder.begin(), [](unsigned char c) { return std::tolower(c); });
+  const std::string folder = bus_folder();
   const std::string now = link_generation(first_word(folder + "current_link_speed"));
   const std::string most = link_generation(first_word(folder + "max_link_speed"));
   const std::string width = first_word(folder + "current_link_width");
@@ -82,6 +79,14 @@ DeviceStatus examine() {
 }
 
 }  // namespace
+
+std::string bus_folder() {
+  char id[32] = "";
+  cudaDeviceGetPCIBusId(id, sizeof id, kDevice);
+  std::string folder = "/sys/bus/pci/devices/" + std::string(id) + "/";
+  std::transform(folder.begin(), folder.end(), folder.begin(), [](unsigned char c) { return std::tolower(c); });
+  return folder;
+}
 
 DeviceStatus device_status() {
   DeviceStatus status = examine();

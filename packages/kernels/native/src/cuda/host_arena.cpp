@@ -1,8 +1,10 @@
 #include "cuda/host_arena.h"
 
 #include <cstring>
+#include <fstream>
 
 #include "core/host_pages.h"
+#include "cuda/device_status.h"
 #include "cuda/launch.h"
 
 namespace pkv::cuda {
@@ -27,6 +29,7 @@ bool register_pages(uint8_t* memory, size_t bytes, std::string& complaint) {
 }  // namespace
 
 HostArena::HostArena() {
+  std::ifstream(bus_folder() + "numa_node") >> numa_node_;
   uint8_t* const memory = map_host_pages(kHugePageBytes);
   if (memory == nullptr) {
     complaint_ = "no huge page to be had";
@@ -39,7 +42,7 @@ HostArena::HostArena() {
 HostArena::Piece HostArena::allocate(size_t bytes) const {
   if (complaint_.empty() && bytes >= kHugePageBytes) {
     const size_t whole_bytes = whole_huge_pages(bytes);
-    uint8_t* const memory = map_host_pages(whole_bytes);
+    uint8_t* const memory = map_host_pages(whole_bytes, numa_node_);
     if (memory == nullptr) return {nullptr, 0};
     std::string complaint;
     if (register_pages(memory, whole_bytes, complaint)) return {memory, whole_bytes};

@@ -11,7 +11,7 @@ namespace pkv::cuda {
 // 2 to 3 GB/s, registering touched memory 22 GB/s and touched huge pages 56 GB/s, and a pool is tens of GB.
 class HostArena {
  public:
-  // Registers one huge page and gives it back, to see whether that works here.
+  // Finds the device's place, registers one huge page and gives it back, to see whether that works here.
   HostArena();
 
   struct Piece {
@@ -26,6 +26,7 @@ class HostArena {
   const std::string& complaint() const { return complaint_; }
 
  private:
+  int numa_node_ = -1;  // of the device; -1: unknown, or there is only one
   std::string complaint_;
 };
 
