@@ -81,6 +81,8 @@ export class NativeContext extends NativeDense implements Context {
     const invalidKeys = this.ref("invalidKeys", params.invalidKeys);
     const budget = this.ref("budget", params.budget);
     const calibration = this.ref("calibration", params.calibration);
+    const hotTags = this.optionalRef("hotSet.tags", params.hotSet?.tags);
+    const hotRecords = this.optionalRef("hotSet.records", params.hotSet?.records);
     const { codec } = params;
     const cache = this.call((addon) =>
       addon.createCache(
@@ -103,6 +105,9 @@ export class NativeContext extends NativeDense implements Context {
         ...invalidKeys,
         ...budget,
         ...calibration,
+        params.hotSet?.lines ?? 0,
+        ...hotTags,
+        ...hotRecords,
         codec.signs,
         codec.centres,
         codec.thresholds,
