@@ -90,7 +90,7 @@ describe("readChatTemplate", () => {
     expect(() => chat.render(MESSAGES)).toThrow(says);
   });
 
-  it("stops a template that takes longer than 2 seconds", () => {
+  it("stops a template that takes longer than a second", () => {
     const loops = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
     const chat = template({ "chat_template.jinja": loops });
     expect(() => chat.render(MESSAGES)).toThrow(UnsupportedError);
