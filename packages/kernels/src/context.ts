@@ -60,6 +60,20 @@ export interface Codec {
   readonly thresholds: Float32Array;
 }
 
+/**
+ * Copies of records that attention fetched, kept on the device for the next steps: worth having where records lie in host
+ * memory. Records never change, so a line stays true for as long as its slot serves the same sequence; whoever gives the slot
+ * to another one clears its tags. A device that is its own host reads every record where it lies and ignores the hot set.
+ */
+export interface HotSet {
+  /** Lines of each slot, layer and KV head: a power of two in 4..MOST_HOT_LINES. */
+  readonly lines: number;
+  /** `[slots, layers, kvHeads, lines] u32`: zone token + 1, or 0 for an empty line. Begins at a multiple of 16 bytes. */
+  readonly tags: Ref;
+  /** `[slots, layers, kvHeads, lines, 2, headDim] kvDtype`. Begins at a multiple of 16 bytes. */
+  readonly records: Ref;
+}
+
 /** What a cache is made of. All tables are buffers that the memory manager owns and writes. */
 export interface CacheParams {
   readonly layers: number;
@@ -95,6 +109,8 @@ export interface CacheParams {
   readonly budget: Ref;
   /** `[layers, kvHeads, 2, headDim] f32`: centring mu, then balance D. */
   readonly calibration: Ref;
+  /** Default: none. */
+  readonly hotSet?: HotSet;
   readonly codec: Codec;
 }
 
@@ -132,7 +148,8 @@ export type PlanField =
   | "priorities"
   | "selected"
   | "selectedCount"
-  | "stats";
+  | "stats"
+  | "hotHits";
 
 /**
  * Workspaces of the stages, allocated once; nothing allocates after this. With Q = 1 (`mean`) or queryGroup rotated
@@ -146,6 +163,7 @@ export type PlanField =
  * - estimates `[maxRows, kvHeads, Q, maxCandidates] f32`; priorities `[maxRows, kvHeads, maxCandidates] f32`
  * - selected `[maxRows, kvHeads, maxTopK] u32`, ascending; selectedCount `[layers, maxRows, kvHeads] i32`
  * - stats `[layers, maxRows, queryHeads, 3] f32`
+ * - hotHits `[layers, maxRows, kvHeads] i32`: selected keys that attend read from the hot set
  */
 export interface Plan {
   readonly params: PlanParams;

@@ -10,7 +10,7 @@ import {
 } from "@pariskv/kernels";
 import { KvMemory, MOST_SLOTS, type SequenceMemory, zoneCounts } from "@pariskv/memory";
 import { createQuantizer, DisposedError, InvalidArgumentError, requireInteger } from "@pariskv/quantizer";
-import { fillBudgets, planCapacity } from "./budgets.js";
+import { defaultHotLines, fillBudgets, planCapacity } from "./budgets.js";
 import { layerMode, layerPolicy, type Mode, type RetrievalPolicy, resolvePolicy } from "./policy.js";
 import { requireMode } from "./require-mode.js";
 import { DEFAULT_ZONES, type RetrieverSettings } from "./retriever-settings.js";
@@ -114,6 +114,7 @@ export class Retriever {
           slots: maxSequences,
           maxTokens,
           countIds: this.policy.votes === "tiered",
+          hotLines: settings.hotLines ?? defaultHotLines(this.policy, shape.layers, context.device),
           ...(settings.capacityPages !== undefined && { capacityPages: settings.capacityPages }),
         }),
       );

@@ -148,6 +148,14 @@ typedef struct pkv_cache_params {
   pkv_ref invalid_keys;               /* [slots, layers, kv_heads] u32 */
   pkv_ref budget;                     /* [slots, layers, PKV_BUDGET_FIELDS] i32 */
   pkv_ref calibration;                /* [layers, kv_heads, 2, head_dim] f32: mu, then D */
+  /*
+   * The hot set: copies of records that attention fetched, kept on the device. For caches whose records lie in host memory;
+   * a device that is its host ignores it. hot_lines: lines of a slot, layer and KV head, 0 or a power of two in
+   * 4..PKV_MOST_HOT_LINES; with 0 both references are ignored. Whoever gives a slot to another sequence clears its tags.
+   */
+  uint32_t hot_lines;
+  pkv_ref hot_tags;                   /* [slots, layers, kv_heads, hot_lines] u32: zone token + 1, or 0 for an empty line */
+  pkv_ref hot_records;                /* [slots, layers, kv_heads, hot_lines, 2, head_dim] kv_dtype */
   const float* signs;                 /* [head_dim], each +1 or -1; copied */
   const float* centres;               /* [8] ascending; copied */
   const float* thresholds;            /* [7] ascending; copied */

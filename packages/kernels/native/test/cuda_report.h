@@ -111,6 +111,7 @@ void test_device(Report&);
 void test_dense(Report&);
 void test_pages(Report&);
 void test_stages(Report&);
+void test_hot_set(Report&);
 void test_quick(Report&);
 void test_decode(Report&);
 void test_far(Report&);

@@ -275,8 +275,22 @@ static void test_caches_and_plans(void) {
   params = small_params(buffer, codec);
   params.budget.buffer = NULL;
   CHECK(pkv_cache_create(context, &params, &cache) == PKV_INVALID_ARGUMENT);
+  params = small_params(buffer, codec);
+  params.hot_lines = 4; /* without memory for them */
+  CHECK(pkv_cache_create(context, &params, &cache) == PKV_INVALID_ARGUMENT);
+  params.hot_tags.buffer = params.hot_records.buffer = buffer;
+  params.hot_lines = 6;
+  CHECK(pkv_cache_create(context, &params, &cache) == PKV_INVALID_ARGUMENT);
+  params.hot_lines = 2 * PKV_MOST_HOT_LINES;
+  CHECK(pkv_cache_create(context, &params, &cache) == PKV_INVALID_ARGUMENT);
+  params.hot_lines = 4;
+  params.hot_tags.offset_bytes = 8; /* in the middle of a vector */
+  CHECK(pkv_cache_create(context, &params, &cache) == PKV_INVALID_ARGUMENT);
   CHECK(cache == NULL);
   params = small_params(buffer, codec);
+  params.hot_lines = 4;
+  params.hot_tags.buffer = params.hot_records.buffer = buffer;
+  params.hot_records.offset_bytes = 1024;
   CHECK(pkv_cache_create(context, &params, &cache) == PKV_OK);
 
   CHECK(pkv_plan_create(context, &plan_params, &plan) == PKV_INVALID_ARGUMENT); /* no cache */
@@ -294,7 +308,7 @@ static void test_caches_and_plans(void) {
   CHECK(pkv_plan_field(plan, PKV_PLAN_FIELD_SCORES, &offset_bytes) == PKV_OK);
   CHECK(offset_bytes == 64 * 4 + 8 * 256);
   CHECK(bytes > offset_bytes + 2048);
-  CHECK(pkv_plan_field(plan, 10, &offset_bytes) == PKV_INVALID_ARGUMENT);
+  CHECK(pkv_plan_field(plan, PKV_PLAN_FIELD_HOT_HITS + 1, &offset_bytes) == PKV_INVALID_ARGUMENT);
 
   page.cache = cache;
   page.slot = 2;

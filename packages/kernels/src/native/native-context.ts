@@ -87,6 +87,8 @@ export class NativeContext extends NativeDense implements Context {
     const invalidKeys = this.ref("invalidKeys", params.invalidKeys);
     const budget = this.ref("budget", params.budget);
     const calibration = this.ref("calibration", params.calibration);
+    const hotTags = this.optionalRef("hotSet.tags", params.hotSet?.tags);
+    const hotRecords = this.optionalRef("hotSet.records", params.hotSet?.records);
     const { codec } = params;
     const cache = this.call((addon) =>
       addon.createCache(
@@ -109,6 +111,9 @@ export class NativeContext extends NativeDense implements Context {
         ...invalidKeys,
         ...budget,
         ...calibration,
+        params.hotSet?.lines ?? 0,
+        ...hotTags,
+        ...hotRecords,
         codec.signs,
         codec.centres,
         codec.thresholds,

@@ -12,6 +12,7 @@
 #include "cuda/attend_join.cuh"
 #include "cuda/attend_plain.cuh"
 #include "cuda/attend_row.cuh"
+#include "cuda/hot_set.h"
 #include "cuda/launch.h"
 #include "cuda/overlap.cuh"
 #include "cuda/plan_scratch.h"
@@ -47,6 +48,7 @@ __device__ void attend_share(const AttendedRow& row, TokenSpan positions, TokenS
   const auto tile_of = [&](uint32_t number) { return AttendTile<S>{tiles + number % S::stages * S::tile_bytes}; };
   const auto fetch = [&](uint32_t number) {
     if (number < all_tiles) {
+      if (number == position_tiles && row.places != nullptr) wait_for_predecessor();  // who wrote the places
       const TokenSpan span = span_of(number);
       const uint32_t token = span.begin + lane;
       uint64_t record = 0;
@@ -68,6 +70,14 @@ __device__ void attend_share(const AttendedRow& row, TokenSpan positions, TokenS
     const TokenSpan span = span_of(number);
     const AttendTile<S> tile = tile_of(number);
     softmax.add(tile, span.tokens(), lane);
+    if (number < position_tiles || row.places == nullptr) continue;
+    // What is to stay on the device goes there from here.
+    uint8_t* const own_line = lane < span.tokens() ? row.line_to_fill(span.begin + lane) : nullptr;
+    for (uint32_t left = __ballot_sync(0xffffffffu, own_line != nullptr); left != 0; left &= left - 1) {
+      const uint32_t token = __ffs(left) - 1;
+      const uint64_t line = __shfl_sync(0xffffffffu, reinterpret_cast<uint64_t>(own_line), token);
+      tile.store(token, reinterpret_cast<uint8_t*>(line), lane);
+    }
   }
   __syncwarp();  // the last tile is read
 }
@@ -98,20 +108,23 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
   uint8_t* const shared = reinterpret_cast<uint8_t*>(shared_memory);
   __shared__ bool is_last;
   const Cache& cache = a.cache;
-  begin_overlapped();
+  // With a hot set the kernel in front is the one that finds places in it. It let this one begin when everything before it had
+  // ended, and what it writes is not needed before the first selected key: reading may begin without waiting for it.
+  if (a.scratch.places == nullptr) begin_overlapped();
   const uint32_t row_head = blockIdx.x / a.head_blocks, block = blockIdx.x % a.head_blocks;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
   const uint32_t query_group = cache.query_group;
   const size_t out_offset = size_t{head} * query_group * S::head_dim;
   const int32_t slot = a.step.slot(row);
   if (slot < 0) {
+    wait_for_predecessor();
     for (uint32_t i = threadIdx.x; block == 0 && i < query_group * S::head_dim; i += S::threads) {
       a.out.row(row)[out_offset + i] = 0.0f;
     }
     return;
   }
   const bool dense = row_mode(cache, a.layer, a.step, row) == PKV_MODE_DENSE;
-  const AttendedRow attended(a.plan, cache, a.layer, row_head, head, slot, a.step.position(row), dense);
+  const AttendedRow attended(a.plan, cache, a.layer, row_head, head, slot, a.step.position(row), dense, a.scratch.places);
   const uint32_t tokens = attended.positions + attended.selected_count;
   const uint32_t piece_tokens = a.scratch.piece_tokens(tokens);
   const uint32_t pieces = max((tokens + piece_tokens - 1) / piece_tokens, 1);
@@ -128,9 +141,12 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
       attend_warp<S, Plain>(a, attended, queries, share, shares, shared, warp, lane);
     }
     __syncthreads();
+    wait_for_predecessor();
     write_piece<S>(shared, query_group, partials + size_t{piece} * a.scratch.piece_floats);
     __syncthreads();
   }
+  wait_for_predecessor();
+  let_successor_begin();
   if (block >= pieces) return;
 
   // The arrivals wrap to zero with the last one, ready for the next launch. The barrier above orders the block's writes before
@@ -180,6 +196,7 @@ void attend(Runtime& runtime, const AttendParams& params) {
   const AttendArguments arguments{cache,    plan,       scratch,      params.step,
                                   params.q, params.out, params.layer, min(max(most_blocks / heads, 1u), scratch.most_pieces),
                                   1.0f / std::sqrt(static_cast<float>(cache.head_dim))};
+  if (scratch.places != nullptr) find_hot_places(runtime, params, scratch.places);
   switch (cache.head_dim) {
     case 64: return launch_attend<64>(runtime, arguments);
     case 128: return launch_attend<128>(runtime, arguments);

@@ -1,6 +1,7 @@
 // What one row attends to for one KV head, and where it lies.
 #pragma once
 #include "core/operators.h"
+#include "cuda/hot_set.cuh"
 #include "cuda/step_rows.cuh"
 
 namespace pkv::cuda {
@@ -27,13 +28,15 @@ struct AttendedRow {
   uint32_t first_positions;  // the first ones of the list begin at 0, the others behind the zone
   uint32_t positions, selected_count;
   const uint32_t* selected;  // [selected_count]
+  const uint32_t* places;    // [selected_count], HotPlace; null without a hot set
 
   __device__ AttendedRow(const Plan& plan, const Cache& cache, uint32_t layer, uint32_t row_head, uint32_t head, int32_t slot,
-                         int64_t position, bool dense)
+                         int64_t position, bool dense, const uint32_t* all_places)
       : cache(cache), layer(layer), head(head), slot(slot) {
     const int64_t seen = min(max(position + 1, int64_t{0}), int64_t{INT32_MAX});
     zone_end = cache.sink_tokens + static_cast<uint32_t>(max(cache.zone_tokens[slot], 0));
     selected = plan.selected + size_t{row_head} * plan.max_top_k;
+    places = all_places == nullptr ? nullptr : all_places + size_t{row_head} * plan.max_top_k;
     if (dense) {
       positions = first_positions = static_cast<uint32_t>(seen);
       selected_count = 0;
@@ -54,12 +57,26 @@ struct AttendedRow {
         position < cache.sink_tokens ? position : cache.sink_tokens + (position - cache.sink_tokens) % cache.ring_tokens;
     return cache.window_of(static_cast<size_t>(slot), layer, head) + window_row * cache.record_bytes();
   }
-  // The record of selected key number `index`.
-  __device__ const uint8_t* selected_record(uint32_t index) const { return zone_record(selected[index]); }
+  // The record of selected key number `index`: in its line of the hot set, or where its page lies.
+  __device__ const uint8_t* selected_record(uint32_t index) const {
+    if (places != nullptr) {
+      const HotPlace place{__ldcg(places + index)};
+      if (place.is_hit()) return line(place);
+    }
+    return zone_record(selected[index]);
+  }
+  // The line that this step fills with selected key number `index`, or null.
+  __device__ uint8_t* line_to_fill(uint32_t index) const {
+    const HotPlace place{__ldcg(places + index)};
+    return place.is_fill() ? line(place) : nullptr;
+  }
 
  private:
   __device__ const uint8_t* zone_record(uint32_t key) const {
     return cache.records_of(page_of(cache, slot, key), layer, head) + size_t{key % PKV_PAGE_TOKENS} * cache.record_bytes();
+  }
+  __device__ uint8_t* line(HotPlace place) const {
+    return cache.hot_records_of(static_cast<size_t>(slot), layer, head) + place.line() * cache.record_bytes();
   }
 };
 

@@ -70,7 +70,8 @@ Napi::Value time_read_buffer(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), seconds);
 }
 
-// (context, layers .. pageCapacity, zoneTokens .. calibration, signs, centres, thresholds), as in pkv_cache_params
+// (context, layers .. pageCapacity, zoneTokens .. calibration, hotLines, hotTags, hotRecords, signs, centres, thresholds), as in
+// pkv_cache_params
 Napi::Value create_cache(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   pkv_context* const context = arguments.context();
@@ -93,6 +94,9 @@ Napi::Value create_cache(const Napi::CallbackInfo& info) {
   params.invalid_keys = arguments.ref();
   params.budget = arguments.ref();
   params.calibration = arguments.ref();
+  params.hot_lines = arguments.u32("hotLines");
+  params.hot_tags = arguments.optional_ref();
+  params.hot_records = arguments.optional_ref();
   params.signs = arguments.floats("codec.signs", params.head_dim);
   params.centres = arguments.floats("codec.centres", PKV_MAGNITUDE_LEVELS);
   params.thresholds = arguments.floats("codec.thresholds", PKV_MAGNITUDE_LEVELS - 1);
