@@ -200,6 +200,7 @@ void test_stages(Report& report) {
       params.keys = static_cast<Keys>((number / 2) % 3);
       params.calibrated = number % 4 == 1;
       params.record_kind = number % 2 == 0 ? PKV_MEMORY_MAPPED : PKV_MEMORY_DEVICE;
+      params.hot_lines = number % 4 == 0 ? 64 : 0;
       params.sink_tokens = number % 5 == 4 ? 0 : 5;
       params.zone_tokens = {0, 1, 511, 512, 513, 5000};
       params.ring_used = {1, 100, 600, 37, 200, 64};
@@ -237,6 +238,7 @@ void test_quick(Report& report) {
       params.kv_dtype = number % 3;
       params.keys = static_cast<Keys>(number % 3);
       params.record_kind = number % 2 == 0 ? PKV_MEMORY_MAPPED : PKV_MEMORY_DEVICE;
+      params.hot_lines = number % 2 == 0 ? 16 : 0;
       params.sink_tokens = number % 2 == 0 ? 5 : 0;
       params.zone_tokens = {0, 1, 513};
       params.ring_used = {1, 33, 127};
@@ -244,6 +246,9 @@ void test_quick(Report& report) {
       report.group("quick: " + describe(params), [&] { run_cases(report, params, cpu, cuda); });
     }
   }
+  test_quick_device(report);
+  test_quick_pages(report);
+  test_quick_dense(report);
 }
 
 }  // namespace conformance

@@ -41,7 +41,7 @@ constexpr uint32_t copy_blocks_per_multiprocessor = 8;
 constexpr uint32_t encode_threads = 256;
 constexpr uint32_t encode_block_keys = 128;
 constexpr uint32_t offload_threads = 256;
-constexpr uint32_t offload_blocks_per_head = 4;  // of the 512 records of a page and KV head
+constexpr uint32_t offload_pieces_per_head = 4;  // of the 512 records of a page and KV head
 constexpr uint32_t commit_threads = 256;
 
 // Dense operators.
@@ -53,9 +53,12 @@ constexpr uint32_t argmax_threads = 1024;
 constexpr uint32_t linear_few_threads = 256;
 constexpr uint32_t linear_few_rows = 32;    // up to here every warp makes whole outputs; above, tiles of 64 by 64
 
-// attend: pieces of a row, about `attend_pieces` for all its KV heads together.
-constexpr uint32_t attend_warps = 8;
+// attend, the places in the hot set: at most, for one row and KV head.
+constexpr uint32_t hot_set_threads = 1024;
+// attend: pieces of a row, about `attend_pieces` for all its KV heads together: as many blocks as run at the same time. Rows of a
+// batch come after each other, in `attend_waves` waves at most; beyond that a block takes several pieces.
 constexpr uint32_t attend_blocks_a_multiprocessor = 2;
-constexpr uint32_t attend_pieces = 512, attend_least_pieces = 16, attend_most_pieces = 128;
+constexpr uint32_t attend_waves = 16;
+constexpr uint32_t attend_pieces = 264, attend_least_pieces = 16, attend_most_pieces = 128;
 
 }  // namespace pkv::cuda::tuning
