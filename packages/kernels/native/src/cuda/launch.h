@@ -55,11 +55,4 @@ void launch(const Runtime& runtime, const char* what, void (*kernel)(Parameters.
   check(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), what);
 }
 
-// Blocks for each of `heads` equal shares of a launch whose blocks fill a multiprocessor each: one wave where the shares are
-// few, else about four waves, whose last one weighs little.
-inline uint32_t blocks_a_head(const Runtime& runtime, uint32_t heads) {
-  const uint32_t slots = runtime.multiprocessors;
-  return heads <= slots / 4 ? slots / heads : (4 * slots + heads - 1) / heads;
-}
-
 }  // namespace pkv::cuda
