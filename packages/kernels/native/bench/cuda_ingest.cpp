@@ -1,6 +1,7 @@
 // How fast tokens enter the retrieval zone on a GPU: encode, offload (to mapped memory and to the device's own) and
 // commit of whole pages of 32 layers x 8 KV heads x 128 in bf16. Each is a tape over several pages, whose window and
-// pages are far larger than any cache. Prints a JSON of one line. Arguments: --runs N (20), --layers N (32), --cpu.
+// pages are far larger than any cache. Then a matrix product alone, and with a page beside it, as prefill
+// seals one. Prints a JSON of one line. Arguments: --runs N (20), --layers N (32), --cpu.
 #include <cstdio>
 
 #include "cuda_bench.h"
@@ -71,6 +72,24 @@ class Ingest {
     const Spread spread = time_tape(side_, tape, runs, [] {});
     return {spread.median / kPages, spread.low / kPages, spread.high / kPages};
   }
+  // Seconds of encode and offload of a page, a run of `work`, and the page's commit.
+  Spread time_beside(int runs, const Owned<pkv_tape>& work) const {
+    pkv_context* const context = side_.context();
+    std::vector<double> seconds;
+    for (int run = -2; run < runs; ++run) {
+      const uint32_t at = static_cast<uint32_t>(run + 2) % kPages;
+      const pkv_page_params page = {cache_.get(), 0, at, at};
+      const auto start = std::chrono::steady_clock::now();
+      must(pkv_encode(context, &page));
+      must(pkv_offload(context, &page));
+      must(pkv_tape_run(work.get()));
+      must(pkv_commit(context, &page));
+      must(pkv_context_synchronize(context));
+      const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+      if (run >= 0) seconds.push_back(elapsed.count());
+    }
+    return spread_of(std::move(seconds));
+  }
 
  private:
   uint64_t window_bytes() const { return heads_ * (kSinkTokens + kRingTokens) * kRecordBytes; }
@@ -91,6 +110,30 @@ void print(const char* name, const Ingest& ingest, Spread seconds, double bytes_
               keys * bytes_a_key / seconds.median * 1e-9);
 }
 
+// A matrix product of a chunk of a prompt: 512 rows, 4096 by 4096 weights.
+class Work {
+  static constexpr uint64_t kRows = 512;
+  Buffer weight_, x_, out_;
+
+ public:
+  const Owned<pkv_tape> tape;
+
+  Work(const Side& side, uint32_t width)
+      : weight_(side.allocate(uint64_t{width} * width * 2)),
+        x_(side.allocate(kRows * width * 4)),
+        out_(side.allocate(kRows * width * 4)),
+        tape(side.record([&] {
+          pkv_linear_params params = {};
+          params.x = {x_.get(), 0, width};
+          params.out = {out_.get(), 0, width};
+          params.weight = {weight_.get(), 0};
+          params.dtype = PKV_DTYPE_BF16;
+          params.in_width = params.out_width = width;
+          params.row_count = kRows;
+          must(pkv_linear(side.context(), &params));
+        })) {}
+};
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -104,6 +147,11 @@ int main(int argc, char** argv) try {
   print("commit", to_device, to_device.time(runs, pkv_commit), PKV_SUMMARY_128_SUBSPACES);
   print("offloadToDevice", to_device, to_device.time(runs, pkv_offload), 2 * kRecordBytes);
   print("offloadToMapped", to_mapped, to_mapped.time(runs, pkv_offload), kRecordBytes);
+  const Work work(side, layers < 8 ? 256 : 4096);
+  const Spread alone = time_tape(side, work.tape, runs, [] {});
+  const Spread beside = to_mapped.time_beside(runs, work.tape);
+  std::printf(", \"beside\": {\"workUs\": %.1f, \"workAndPageUs\": %.1f, \"lowUs\": %.1f, \"highUs\": %.1f}",
+              alone.median * 1e6, beside.median * 1e6, beside.low * 1e6, beside.high * 1e6);
   std::printf("}\n");
   return 0;
 } catch (const std::exception& error) {
