@@ -4,8 +4,12 @@
 namespace pkv::cuda {
 
 void rerank(Runtime& runtime, const StageParams& params) {
-  estimate_candidates(runtime, params);
-  if (params.plan->rotated_queries > 1) prioritize(runtime, params);
+  if (params.plan->rotated_queries == 1) {
+    estimate_one_query(runtime, params);
+  } else {
+    estimate_queries(runtime, params);
+    prioritize(runtime, params);
+  }
   choose_top(runtime, params);
   if (params.plan->estimate_mass) estimate_mass(runtime, params);
 }

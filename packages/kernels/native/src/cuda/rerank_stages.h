@@ -4,9 +4,10 @@
 
 namespace pkv::cuda {
 
-// Estimates of the candidates. With one rotated query they are the priorities, which are written and counted, too.
-void estimate_candidates(const Runtime&, const StageParams&);
-// Of several rotated queries: priorities, and their counts.
+// With one rotated query: estimates of the candidates, which are their priorities, and the counts of those.
+void estimate_one_query(const Runtime&, const StageParams&);
+// With several: estimates, then priorities and their counts.
+void estimate_queries(const Runtime&, const StageParams&);
 void prioritize(const Runtime&, const StageParams&);
 // The top K by priority. Where the plan wants no mass, its statistics become NaN.
 void choose_top(const Runtime&, const StageParams&);

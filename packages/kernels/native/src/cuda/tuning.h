@@ -21,10 +21,10 @@ constexpr uint32_t span_waves = 4;
 constexpr uint32_t span_candidates = 64;  // a span of candidates is a multiple of them
 
 // rerank, the estimates: random rows of 80 bytes want many loads in flight.
-constexpr uint32_t estimate_one_threads = 1024;  // for one rotated query
-constexpr uint32_t estimate_one_keys = 4;        // candidates of a lane at a time
-constexpr uint32_t estimate_threads = 512;       // for several
-constexpr uint32_t estimate_keys = 2;
+constexpr uint32_t estimate_one_threads = 512;  // for one rotated query
+constexpr uint32_t estimate_one_ahead = 4;      // candidates of a lane that are under way
+constexpr uint32_t estimate_threads = 512;      // for several
+constexpr uint32_t estimate_keys = 2;           // candidates of a lane at a time
 constexpr uint32_t estimate_blocks_a_span = 2;
 // rerank, the choice and the mass: a cluster a row and KV head. Eight blocks is what every GPU with clusters grants.
 constexpr uint32_t most_cluster_blocks = 8;
