@@ -34,7 +34,7 @@ struct Memory {
   alignas(8) uint32_t counts[kCountBins];
   uint32_t warp_totals[kBlockWarps];
   Counts warp_counts[kBlockWarps];
-  uint32_t bin, quota;
+  uint32_t digit, quota, count;
 };
 
 struct alignas(8) Candidate { uint32_t key, place; };
@@ -53,69 +53,66 @@ struct ListedCandidates {
   __device__ Candidate at(uint32_t i) const { return list[i]; }
 };
 
-// Of the keys that begin with `prefix` (those with key >> shift_above == prefix), finds the digit key >> shift of the
-// quota-th largest; takes those with a larger digit off the quota. By the whole block.
+// The keys among which the cut lies: those with key >> shift == prefix. `quota` of the `count` are taken, beside all larger.
+struct Cut { uint32_t prefix, shift, quota, count; };
+
+// Narrows the cut to those with one more digit, of the bits from `shift` on. By the whole block.
 template <class List>
-__device__ uint32_t next_digit(const List& list, uint32_t prefix, uint32_t shift_above, uint32_t shift, uint32_t& quota,
-                               Memory& memory) {
+__device__ void narrow(const List& list, uint32_t shift, Cut& cut, Memory& memory) {
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.counts[bin] = 0;
   __syncthreads();
   for (uint32_t i = threadIdx.x; i < list.count; i += kBlockThreads) {
     const uint32_t key = list.at(i).key;
-    if (key >> shift_above == prefix) atomicAdd(&memory.counts[key >> shift & ((1u << (shift_above - shift)) - 1)], 1);
+    if (key >> cut.shift == cut.prefix) atomicAdd(&memory.counts[key >> shift & ((1u << (cut.shift - shift)) - 1)], 1);
   }
   __syncthreads();
   const uint32_t lower = kCountBins - 2 - 2 * threadIdx.x;  // two bins a thread, from the highest on
   const uint2 counts = *reinterpret_cast<const uint2*>(memory.counts + lower);
   uint32_t total;
-  const uint32_t above = block_prefix(counts.x + counts.y, memory.warp_totals, total);
-  if (above < quota && quota <= above + counts.y) {
-    memory.bin = lower + 1;
-    memory.quota = quota - above;
-  } else if (above + counts.y < quota && quota <= above + counts.y + counts.x) {
-    memory.bin = lower;
-    memory.quota = quota - above - counts.y;
+  const uint32_t above_upper = block_prefix(counts.x + counts.y, memory.warp_totals, total);
+  const uint32_t above_lower = above_upper + counts.y;
+  if (above_upper < cut.quota && cut.quota <= above_lower + counts.x) {
+    const bool is_lower = cut.quota > above_lower;
+    memory.digit = is_lower ? lower : lower + 1;
+    memory.quota = cut.quota - (is_lower ? above_lower : above_upper);
+    memory.count = is_lower ? counts.x : counts.y;
   }
   __syncthreads();
-  quota = memory.quota;
-  return memory.bin;
+  cut = {cut.prefix << (cut.shift - shift) | memory.digit, shift, memory.quota, memory.count};
 }
 
-// Writes the keys that are selected: all candidates above bin `top` of the first digit, and the `quota` first in it by
-// (priority, smaller place). The list holds all of them. By the whole block.
+// Writes the keys that are selected: all candidates above the cut, and in it the first by (priority, smaller place). The list
+// holds all of them. By the whole block.
 template <class List>
-__device__ void select_top(const List& list, uint32_t top, uint32_t quota, const uint32_t* candidates, uint32_t* selected,
-                           Memory& memory) {
-  const uint32_t middle = next_digit(list, top, kTopShift, kMiddleShift, quota, memory);
-  const uint32_t prefix = top << (kTopShift - kMiddleShift) | middle;
-  const uint32_t threshold = prefix << kMiddleShift | next_digit(list, prefix, kMiddleShift, 0, quota, memory);
+__device__ void select_top(const List& list, Cut cut, const uint32_t* candidates, uint32_t* selected, Memory& memory) {
+  // Where all of the cut are taken, and at the latest where they are equal, the smaller place decides.
+#pragma unroll 1
+  while (cut.shift > 0 && cut.quota < cut.count) narrow(list, cut.shift == kTopShift ? kMiddleShift : 0, cut, memory);
   compact<1>(
-      memory.warp_counts, 0, list.count, {0, 0}, quota,
+      memory.warp_counts, 0, list.count, {0, 0}, cut.quota,
       [&](uint32_t i, uint32_t(&classes)[1]) {
-        const uint32_t key = i < list.count ? list.at(i).key : 0;
-        classes[0] = key > threshold ? kAbove : key == threshold ? kEqual : 0;
+        const uint32_t prefix = i < list.count ? list.at(i).key >> cut.shift : 0;
+        classes[0] = prefix > cut.prefix ? kAbove : prefix == cut.prefix && i < list.count ? kEqual : 0;
       },
       [&](uint32_t place, uint32_t i) { selected[place] = candidates[list.at(i).place]; });
 }
 
+// Rare, and not worth a place among the instructions of the rest.
+__device__ __noinline__ void select_in_place(const AllCandidates& all, const Cut& cut, const uint32_t* candidates,
+                                             uint32_t* selected, Memory& memory) {
+  select_top(all, cut, candidates, selected, memory);
+}
+
 // Lists the candidates from bin `bin` on among those of `own`, in order and from `before` on. list: the first block's.
-__device__ void list_candidates(const float* priorities, bool aligned, const Span& own, uint32_t bin, uint32_t before,
-                                Candidate* list, Memory& memory) {
+__device__ void list_candidates(const float* priorities, const Span& own, uint32_t bin, uint32_t before, Candidate* list,
+                                Memory& memory) {
   constexpr uint32_t kItems = 4;
   compact<kItems>(
       memory.warp_counts, own.begin, own.end, {before, 0}, 0,
       [&](uint32_t first, uint32_t(&classes)[kItems]) {
-        float values[kItems];
-        if (aligned && first + kItems <= own.end) {
-          const float4 four = *reinterpret_cast<const float4*>(priorities + first);
-          values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
-        } else {
-#pragma unroll
-          for (uint32_t i = 0; i < kItems; ++i) values[i] = first + i < own.end ? priorities[first + i] : 0.0f;
-        }
 #pragma unroll
         for (uint32_t i = 0; i < kItems; ++i) {
-          classes[i] = first + i < own.end && priority_bin(ordered_key(values[i])) >= bin ? kAbove : 0;
+          classes[i] = first + i < own.end && priority_bin(ordered_key(priorities[first + i])) >= bin ? kAbove : 0;
         }
       },
       [&](uint32_t place, uint32_t i) { list[place] = {ordered_key(priorities[i]), i}; });
@@ -156,16 +153,15 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
   const SpanCut cut = find_cut(a.scratch.priority_counts + size_t{row_head} * a.spans * kCountBins, a.spans, first_span, top_k,
                                memory.cut);
   cluster::wait();  // all blocks have begun: the first one's list is there
-  const uint32_t quota = top_k - cut.above;
+  const Cut top{cut.bin, kTopShift, top_k - cut.above, cut.reaching - cut.above};
   if (cut.reaching > kListEntries) {
-    if (rank == 0) select_top(AllCandidates{priorities, count}, cut.bin, quota, candidates, selected, memory);
+    if (rank == 0) select_in_place({priorities, count}, top, candidates, selected, memory);
     return;
   }
   const Span own = spans_of(count, tuning::span_candidates, a.spans, first_span, end_span);
-  list_candidates(priorities, plan.max_candidates % 4 == 0, own, cut.bin, cut.before.above + cut.before.equal,
-                  cluster::at(list, 0), memory);
+  list_candidates(priorities, own, cut.bin, cut.before.above + cut.before.equal, cluster::at(list, 0), memory);
   cluster::sync();
-  if (rank == 0) select_top(ListedCandidates{list, cut.reaching}, cut.bin, quota, candidates, selected, memory);
+  if (rank == 0) select_top(ListedCandidates{list, cut.reaching}, top, candidates, selected, memory);
 }
 
 }  // namespace
