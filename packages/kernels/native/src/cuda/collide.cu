@@ -45,7 +45,7 @@ __device__ void take_back_invalid(const CollideArguments& a, uint32_t row_head, 
   }
 }
 
-// Grid: a block for each span of each row and KV head. A team of four warps scores a page at a time.
+// Grid: x = row and KV head, y = span. A team of four warps scores a page at a time.
 template <uint32_t kHeadDim, uint32_t kGroups, uint32_t kBytes>
 __global__ void __launch_bounds__(kThreads, 1) collide_kernel(const __grid_constant__ CollideArguments a) {
   using Layout = TableLayout<kHeadDim, kGroups, kBytes>;
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kThreads, 1) collide_kernel(const __grid_const
 
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) counts[bin] = 0;
   begin_overlapped();
-  const uint32_t row_head = blockIdx.x / a.spans, number = blockIdx.x % a.spans;
+  const uint32_t row_head = blockIdx.x, number = blockIdx.y;
   const uint32_t row = row_head / a.cache.kv_heads, head = row_head % a.cache.kv_heads;
   const bool votes = row_mode(a.cache, a.layer, a.step, row) == PKV_MODE_VOTE;
   if (number == 0 && threadIdx.x == 0) a.scratch.counted_spans[row_head] = votes ? a.spans : 0;
@@ -152,14 +152,14 @@ __global__ void __launch_bounds__(kThreads, 1) collide_kernel(const __grid_const
     }
   }
   __syncthreads();
-  write_reaching(counts, warp_totals, a.scratch.score_counts + size_t{blockIdx.x} * kCountBins);
+  write_reaching(counts, warp_totals, a.scratch.score_counts + (size_t{row_head} * a.spans + number) * kCountBins);
 }
 
 template <uint32_t kHeadDim, uint32_t kGroups, uint32_t kBytes>
 void launch_collide(const Runtime& runtime, const CollideArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   launch(runtime, "collide", collide_kernel<kHeadDim, kGroups, kBytes>,
-         {heads * arguments.spans, kThreads, TableLayout<kHeadDim, kGroups, kBytes>::bytes, 1, true}, arguments);
+         {dim3(heads, arguments.spans), kThreads, TableLayout<kHeadDim, kGroups, kBytes>::bytes, 1, true}, arguments);
 }
 
 template <uint32_t kHeadDim, uint32_t kBytes>

@@ -36,37 +36,31 @@ __device__ uint32_t block_prefix(uint32_t value, uint32_t (&warp_totals)[kBlockW
 
 struct Counts { uint32_t above, equal; };  // to a threshold
 
-constexpr uint32_t kEqual = 1, kAbove = 1u << 16;
+// Of some neighbouring indices, bit i for number i: which are above the threshold and which are at it.
+struct Classes { uint32_t above, equal; };
 
 // Calls emit(place, index) for what is taken of the indices [begin, end): all above the threshold, and of those at it the
-// first `quota` of all; `before` counts what comes before `begin`. classify(first, classes) tells for kItems indices from
-// `first` on whether each is above (kAbove), at (kEqual) or below (0) the threshold, and 0 from `end` on. It is called twice,
-// once to count: every warp has a run of the indices of its own. By the whole block; warp_counts is free again after the
-// block's next barrier.
+// first `quota` of all; `before` counts what comes before `begin`. classify(first) tells about kItems indices from `first` on,
+// and nothing about those from `end` on. It is called twice, once to count: every warp has a run of the indices of its own.
+// By the whole block; warp_counts is free again after the block's next barrier.
 template <uint32_t kItems, class Classify, class Emit>
 __device__ void compact(Counts (&warp_counts)[kBlockWarps], uint32_t begin, uint32_t end, Counts before, uint32_t quota,
                         const Classify& classify, const Emit& emit) {
   constexpr uint32_t kWarpItems = 32 * kItems;
-  static_assert(kWarpItems < kAbove, "both counts of a round fit their half of a word");
+  constexpr uint32_t kAboveUnit = 1u << 16;  // both counts in a word
+  static_assert(kWarpItems < kAboveUnit, "the counts of a round fit their half of a word");
   const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const uint32_t rounds = (end - begin + kWarpItems - 1) / kWarpItems;
   const uint32_t warp_rounds = (rounds + kBlockWarps - 1) / kBlockWarps;
   const uint32_t first_round = min(warp * warp_rounds, rounds), end_round = min(first_round + warp_rounds, rounds);
-  const auto classes_of = [&](uint32_t round, uint32_t(&classes)[kItems]) {
-    classify(begin + round * kWarpItems + lane * kItems, classes);
-    uint32_t sum = 0;
-#pragma unroll
-    for (uint32_t i = 0; i < kItems; ++i) sum += classes[i];
-    return sum;
-  };
+  const auto index_of = [&](uint32_t round) { return begin + round * kWarpItems + lane * kItems; };
 
   Counts own{0, 0};
-#pragma unroll 2
+#pragma unroll 2  // here and below: what is short stays among the instructions that are near
   for (uint32_t round = first_round; round < end_round; ++round) {
-    uint32_t classes[kItems];
-    const uint32_t sum = classes_of(round, classes);
-    own.above += sum / kAbove;
-    own.equal += sum % kAbove;
+    const Classes classes = classify(index_of(round));
+    own.above += __popc(classes.above);
+    own.equal += __popc(classes.equal);
   }
   own.above = __reduce_add_sync(kAllLanes, own.above);
   own.equal = __reduce_add_sync(kAllLanes, own.equal);
@@ -76,22 +70,23 @@ __device__ void compact(Counts (&warp_counts)[kBlockWarps], uint32_t begin, uint
   before.above += __reduce_add_sync(kAllLanes, of_lane.above);
   before.equal += __reduce_add_sync(kAllLanes, of_lane.equal);
 
+#pragma unroll 1
   for (uint32_t round = first_round; round < end_round; ++round) {
-    uint32_t classes[kItems];
-    const uint32_t sum = classes_of(round, classes);
+    const Classes classes = classify(index_of(round));
+    const uint32_t sum = __popc(classes.above) * kAboveUnit + __popc(classes.equal);
     const uint32_t through = inclusive_prefix(sum), prefix = through - sum;
-    uint32_t above = before.above + prefix / kAbove, equal = before.equal + prefix % kAbove;
-#pragma unroll
-    for (uint32_t i = 0; i < kItems; ++i) {
-      if (classes[i] == kAbove || (classes[i] == kEqual && equal < quota)) {
-        emit(above + min(equal, quota), begin + round * kWarpItems + lane * kItems + i);
-      }
-      above += classes[i] / kAbove;
-      equal += classes[i] % kAbove;
+    uint32_t above = before.above + prefix / kAboveUnit, equal = before.equal + prefix % kAboveUnit;
+#pragma unroll 1
+    for (uint32_t left = classes.above | classes.equal; left != 0; left &= left - 1) {
+      const bool is_above = (classes.above & left & -left) != 0;
+      if (is_above || equal < quota) emit(above + min(equal, quota), index_of(round) + __ffs(left) - 1);
+      above += is_above ? 1 : 0;
+      equal += is_above ? 0 : 1;
     }
+    __syncwarp();
     const uint32_t of_round = __shfl_sync(kAllLanes, through, 31);
-    before.above += of_round / kAbove;
-    before.equal += of_round % kAbove;
+    before.above += of_round / kAboveUnit;
+    before.equal += of_round % kAboveUnit;
   }
 }
 

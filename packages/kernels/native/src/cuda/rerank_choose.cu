@@ -39,30 +39,27 @@ struct Memory {
 
 struct alignas(8) Candidate { uint32_t key, place; };
 
-// The candidates as they lie in global memory.
-struct AllCandidates {
-  const float* priorities;
+// Candidates in the order of their places: those that the cluster has listed, or all of them where there is no list.
+struct Candidates {
+  const Candidate* list;    // [count]; null
+  const float* priorities;  // [count] without a list
   uint32_t count;
-  __device__ Candidate at(uint32_t i) const { return {ordered_key(priorities[i]), i}; }
-};
 
-// Those that the cluster has listed, in the order of their places.
-struct ListedCandidates {
-  const Candidate* list;
-  uint32_t count;
-  __device__ Candidate at(uint32_t i) const { return list[i]; }
+  __device__ Candidate at(uint32_t i) const {
+    return list != nullptr ? list[i] : Candidate{ordered_key(priorities[i]), i};
+  }
 };
 
 // The keys among which the cut lies: those with key >> shift == prefix. `quota` of the `count` are taken, beside all larger.
 struct Cut { uint32_t prefix, shift, quota, count; };
 
 // Narrows the cut to those with one more digit, of the bits from `shift` on. By the whole block.
-template <class List>
-__device__ void narrow(const List& list, uint32_t shift, Cut& cut, Memory& memory) {
+__device__ void narrow(const Candidates& among, uint32_t shift, Cut& cut, Memory& memory) {
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.counts[bin] = 0;
   __syncthreads();
-  for (uint32_t i = threadIdx.x; i < list.count; i += kBlockThreads) {
-    const uint32_t key = list.at(i).key;
+#pragma unroll 1
+  for (uint32_t i = threadIdx.x; i < among.count; i += kBlockThreads) {
+    const uint32_t key = among.at(i).key;
     if (key >> cut.shift == cut.prefix) atomicAdd(&memory.counts[key >> shift & ((1u << (cut.shift - shift)) - 1)], 1);
   }
   __syncthreads();
@@ -81,26 +78,20 @@ __device__ void narrow(const List& list, uint32_t shift, Cut& cut, Memory& memor
   cut = {cut.prefix << (cut.shift - shift) | memory.digit, shift, memory.quota, memory.count};
 }
 
-// Writes the keys that are selected: all candidates above the cut, and in it the first by (priority, smaller place). The list
-// holds all of them. By the whole block.
-template <class List>
-__device__ void select_top(const List& list, Cut cut, const uint32_t* candidates, uint32_t* selected, Memory& memory) {
+// Writes the keys that are selected: all candidates above the cut, and in it the first by (priority, smaller place). By the
+// whole block.
+__device__ void select_top(const Candidates& among, Cut cut, const uint32_t* candidates, uint32_t* selected, Memory& memory) {
   // Where all of the cut are taken, and at the latest where they are equal, the smaller place decides.
 #pragma unroll 1
-  while (cut.shift > 0 && cut.quota < cut.count) narrow(list, cut.shift == kTopShift ? kMiddleShift : 0, cut, memory);
+  while (cut.shift > 0 && cut.quota < cut.count) narrow(among, cut.shift == kTopShift ? kMiddleShift : 0, cut, memory);
   compact<1>(
-      memory.warp_counts, 0, list.count, {0, 0}, cut.quota,
-      [&](uint32_t i, uint32_t(&classes)[1]) {
-        const uint32_t prefix = i < list.count ? list.at(i).key >> cut.shift : 0;
-        classes[0] = prefix > cut.prefix ? kAbove : prefix == cut.prefix && i < list.count ? kEqual : 0;
+      memory.warp_counts, 0, among.count, {0, 0}, cut.quota,
+      [&](uint32_t i) {
+        if (i >= among.count) return Classes{0, 0};
+        const uint32_t prefix = among.at(i).key >> cut.shift;
+        return Classes{prefix > cut.prefix ? 1u : 0u, prefix == cut.prefix ? 1u : 0u};
       },
-      [&](uint32_t place, uint32_t i) { selected[place] = candidates[list.at(i).place]; });
-}
-
-// Rare, and not worth a place among the instructions of the rest.
-__device__ __noinline__ void select_in_place(const AllCandidates& all, const Cut& cut, const uint32_t* candidates,
-                                             uint32_t* selected, Memory& memory) {
-  select_top(all, cut, candidates, selected, memory);
+      [&](uint32_t place, uint32_t i) { selected[place] = candidates[among.at(i).place]; });
 }
 
 // Lists the candidates from bin `bin` on among those of `own`, in order and from `before` on. list: the first block's.
@@ -109,11 +100,13 @@ __device__ void list_candidates(const float* priorities, const Span& own, uint32
   constexpr uint32_t kItems = 4;
   compact<kItems>(
       memory.warp_counts, own.begin, own.end, {before, 0}, 0,
-      [&](uint32_t first, uint32_t(&classes)[kItems]) {
+      [&](uint32_t first) {
+        uint32_t above = 0;
 #pragma unroll
         for (uint32_t i = 0; i < kItems; ++i) {
-          classes[i] = first + i < own.end && priority_bin(ordered_key(priorities[first + i])) >= bin ? kAbove : 0;
+          if (first + i < own.end && priority_bin(ordered_key(priorities[first + i])) >= bin) above |= 1u << i;
         }
+        return Classes{above, 0};
       },
       [&](uint32_t place, uint32_t i) { list[place] = {ordered_key(priorities[i]), i}; });
 }
@@ -144,6 +137,7 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
   }
   if (top_k == 0) return;
   if (count <= top_k) {
+#pragma unroll 1
     for (uint32_t i = rank * kBlockThreads + threadIdx.x; i < count; i += blocks * kBlockThreads) selected[i] = candidates[i];
     return;
   }
@@ -154,14 +148,14 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
                                memory.cut);
   cluster::wait();  // all blocks have begun: the first one's list is there
   const Cut top{cut.bin, kTopShift, top_k - cut.above, cut.reaching - cut.above};
-  if (cut.reaching > kListEntries) {
-    if (rank == 0) select_in_place({priorities, count}, top, candidates, selected, memory);
-    return;
+  const bool is_listed = cut.reaching <= kListEntries;
+  if (is_listed) {
+    const Span own = spans_of(count, tuning::span_candidates, a.spans, first_span, end_span);
+    list_candidates(priorities, own, cut.bin, cut.before.above + cut.before.equal, cluster::at(list, 0), memory);
+    cluster::sync();
   }
-  const Span own = spans_of(count, tuning::span_candidates, a.spans, first_span, end_span);
-  list_candidates(priorities, own, cut.bin, cut.before.above + cut.before.equal, cluster::at(list, 0), memory);
-  cluster::sync();
-  if (rank == 0) select_top(ListedCandidates{list, cut.reaching}, top, candidates, selected, memory);
+  if (rank > 0) return;
+  select_top({is_listed ? list : nullptr, priorities, is_listed ? cut.reaching : count}, top, candidates, selected, memory);
 }
 
 }  // namespace

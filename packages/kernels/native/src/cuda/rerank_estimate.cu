@@ -152,7 +152,7 @@ __device__ void join_logits(const float (&estimates)[S::keys][S::queries], uint3
   }
 }
 
-// Grid: head_blocks for each row and KV head, which take one tile of candidates after another.
+// Grid: x = row and KV head, y = one of the blocks that take its tiles of candidates in turn.
 template <class S>
 __global__ void __launch_bounds__(kThreads) estimate_kernel(const __grid_constant__ EstimateArguments a) {
   static_assert(S::block_keys == VoteScratch::tile_candidates(S::head_dim), "a block takes a tile at a time");
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kThreads) estimate_kernel(const __grid_constan
   begin_overlapped();
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
-  const uint32_t row_head = blockIdx.x / a.head_blocks, block = blockIdx.x % a.head_blocks;
+  const uint32_t row_head = blockIdx.x, block = blockIdx.y;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
   const uint32_t queries = plan.rotated_queries;
   if (!is_searched(row_mode(cache, a.layer, a.step, row))) return;
@@ -205,7 +205,7 @@ void launch_estimate(const Runtime& runtime, EstimateArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   arguments.head_blocks = min(tuning::estimate_blocks_a_span * priority_spans(plan, arguments.step.row_count),
                               arguments.scratch.most_tiles);
-  launch(runtime, "rerank: estimates", estimate_kernel<S>, {heads * arguments.head_blocks, kThreads, 0, 1, true}, arguments);
+  launch(runtime, "rerank: estimates", estimate_kernel<S>, {dim3(heads, arguments.head_blocks), kThreads, 0, 1, true}, arguments);
 }
 
 template <uint32_t kHeadDim>

@@ -45,7 +45,7 @@ __device__ float estimate_part(const CandidatePart& row, const float (&query)[kL
   return sum;
 }
 
-// Grid: a block for each span of candidates of each row and KV head.
+// Grid: x = row and KV head, y = span of candidates.
 template <uint32_t kHeadDim>
 __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_constant__ EstimateArguments a) {
   constexpr uint32_t kLanes = kHeadDim / kLaneDims;  // of one candidate
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
   begin_overlapped();
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
-  const uint32_t row_head = blockIdx.x / a.spans, number = blockIdx.x % a.spans;
+  const uint32_t row_head = blockIdx.x, number = blockIdx.y;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
   if (!is_searched(row_mode(cache, a.layer, a.step, row))) return;
   const Span span = span_of(candidates_of(plan, row_head), tuning::span_candidates, a.spans, number);
@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
     atomicAdd(&counts[priority_bin(ordered_key(priority))], 1);
   }
   __syncthreads();
-  write_reaching<kThreads>(counts, warp_totals, a.scratch.priority_counts + size_t{blockIdx.x} * kCountBins);
+  write_reaching<kThreads>(counts, warp_totals, a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
 }
 
 }  // namespace
@@ -124,7 +124,7 @@ void estimate_one_query(const Runtime& runtime, const StageParams& params) {
   const auto kernel = cache.head_dim == 64    ? estimate_one_kernel<64>
                       : cache.head_dim == 128 ? estimate_one_kernel<128>
                                               : estimate_one_kernel<256>;
-  launch(runtime, "rerank: estimates", kernel, {heads * spans, kThreads, 0, 1, true}, arguments);
+  launch(runtime, "rerank: estimates", kernel, {dim3(heads, spans), kThreads, 0, 1, true}, arguments);
 }
 
 }  // namespace pkv::cuda

@@ -77,13 +77,13 @@ __device__ float priority_of(const float* estimates, size_t stride, uint32_t que
   return finite_priority(priority);
 }
 
-// Grid: a block for each span of candidates of each row and KV head.
+// Grid: x = row and KV head, y = span of candidates.
 __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_constant__ PrioritizeArguments a) {
   __shared__ Memory memory;
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.counts[bin] = 0;
   begin_overlapped();
   const Plan& plan = a.plan;
-  const uint32_t row_head = blockIdx.x / a.spans, number = blockIdx.x % a.spans, queries = plan.rotated_queries;
+  const uint32_t row_head = blockIdx.x, number = blockIdx.y, queries = plan.rotated_queries;
   if (!is_searched(row_mode(a.cache, a.layer, a.step, row_head / a.cache.kv_heads))) return;
   const uint32_t count = candidates_of(plan, row_head);
   const uint32_t tile = VoteScratch::tile_candidates(a.cache.head_dim);
@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_
     atomicAdd(&memory.counts[priority_bin(ordered_key(priority))], 1);
   }
   __syncthreads();
-  write_reaching(memory.counts, memory.warp_totals, a.scratch.priority_counts + size_t{blockIdx.x} * kCountBins);
+  write_reaching(memory.counts, memory.warp_totals, a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
 }
 
 }  // namespace
@@ -108,7 +108,7 @@ void prioritize(const Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const Cache& cache = *plan.cache;
   const uint32_t heads = params.step.row_count * cache.kv_heads, spans = priority_spans(plan, params.step.row_count);
-  launch(runtime, "rerank: priorities", prioritize_kernel, {heads * spans, kBlockThreads, 0, 1, true},
+  launch(runtime, "rerank: priorities", prioritize_kernel, {dim3(heads, spans), kBlockThreads, 0, 1, true},
          PrioritizeArguments{cache, plan, VoteScratch(plan), params.step, params.layer, spans,
                              1.0f / std::sqrt(static_cast<float>(cache.head_dim))});
 }

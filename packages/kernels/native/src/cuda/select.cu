@@ -38,16 +38,42 @@ struct Voted {
   bool aligned;            // to 16 bytes
 
   __device__ uint32_t load(uint32_t token) const { return scores[token]; }
-  __device__ void load(uint32_t first, uint32_t end, uint32_t (&values)[items]) const {
-    if (aligned && first + items <= end) {
-      const uint4 packed = *reinterpret_cast<const uint4*>(scores + first);
-      const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
+
+  // Two scores a word. A word's highest bits tell whether each reaches a bound: with that bit set first, no difference
+  // borrows from the other half, and PKV_NO_SCORE, which has it anyway, is left out.
+  __device__ Classes classify(uint32_t first, uint32_t end, uint32_t bin) const {
+    constexpr uint32_t kOnes = 0x00010001, kHighest = 0x80008000;
+    static_assert(PKV_SCORE_BINS < 1 << 15 && PKV_NO_SCORE == 0xffff, "scores leave the highest bit free");
+    const uint4 packed = load_packed(first, end);
+    const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
+    uint32_t reaching[4], above[4];
 #pragma unroll
-      for (uint32_t i = 0; i < items; ++i) values[i] = words[i / 2] >> 16 * (i % 2) & 0xffff;
-      return;
+    for (uint32_t i = 0; i < 4; ++i) {
+      const uint32_t difference = (words[i] | kHighest) - bin * kOnes;
+      reaching[i] = difference & ~words[i] & kHighest;
+      above[i] = difference - kOnes & ~words[i] & kHighest;
     }
-#pragma unroll
-    for (uint32_t i = 0; i < items; ++i) values[i] = first + i < end ? scores[first + i] : PKV_NO_SCORE;
+    const uint32_t bits_above = bits_of(above);
+    return {bits_above, bits_of(reaching) ^ bits_above};
+  }
+
+ private:
+  __device__ uint4 load_packed(uint32_t first, uint32_t end) const {
+    if (aligned && first + items <= end) return *reinterpret_cast<const uint4*>(scores + first);
+    uint64_t low = 0, high = 0;
+#pragma unroll 1  // rare
+    for (uint32_t i = items; i-- > 0;) {
+      high = high << 16 | low >> 48;
+      low = low << 16 | (first + i < end ? scores[first + i] : PKV_NO_SCORE);
+    }
+    return make_uint4(static_cast<uint32_t>(low), static_cast<uint32_t>(low >> 32), static_cast<uint32_t>(high),
+                      static_cast<uint32_t>(high >> 32));
+  }
+  // The highest bit of every half of the words, side by side. Their bytes are picked; the product brings the bits together.
+  static __device__ uint32_t bits_of(const uint32_t (&words)[4]) {
+    constexpr uint32_t kPick = 0x7531, kGather = 0x10204080;
+    const uint32_t low = __byte_perm(words[0], words[1], kPick) >> 7, high = __byte_perm(words[2], words[3], kPick) >> 7;
+    return low * kGather >> 28 | high * kGather >> 28 << 4;
   }
 };
 
@@ -65,14 +91,14 @@ struct Scanned {
     const uint32_t code_bytes = cache.head_dim / 2;
     return is_invalid_key(codes + size_t{token % PKV_PAGE_TOKENS} * code_bytes, code_bytes) ? PKV_NO_SCORE : 0;
   }
-  __device__ void load(uint32_t first, uint32_t end, uint32_t (&values)[items]) const {
-    values[0] = first < end ? load(first) : PKV_NO_SCORE;
+  __device__ Classes classify(uint32_t first, uint32_t end, uint32_t) const {
+    return {0, first < end && load(first) == 0 ? 1u : 0u};
   }
 };
 
 // The cut of scores that nobody has counted: in mode scan, or where collide did not run. Every block counts all tokens.
 template <class Scores>
-__device__ SpanCut count_and_cut(const Scores& scores, uint32_t tokens, uint32_t span_begin, uint32_t wanted, Memory& memory) {
+__device__ __noinline__ SpanCut count_and_cut(const Scores& scores, uint32_t tokens, uint32_t span_begin, uint32_t wanted, Memory& memory) {
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.counts[bin] = memory.counts_before[bin] = 0;
   if (threadIdx.x == 0) memory.found = {kCountBins, 0, 0, 0, {0, 0}};
   __syncthreads();
@@ -82,6 +108,7 @@ __device__ SpanCut count_and_cut(const Scores& scores, uint32_t tokens, uint32_t
       memory.counts_before[0] = span_begin;
     }
   } else {
+#pragma unroll 1
     for (uint32_t token = threadIdx.x; token < tokens; token += kBlockThreads) {
       const uint32_t score = scores.load(token);
       if (score >= PKV_SCORE_BINS) continue;
@@ -112,27 +139,28 @@ template <class Scores>
 __device__ void list_span(const Scores& scores, const Span& span, const SpanCut& cut, uint32_t* candidates, Memory& memory) {
   compact<Scores::items>(
       memory.warp_counts, span.begin, span.end, cut.before, cut.taken - cut.above,
-      [&](uint32_t first, uint32_t(&classes)[Scores::items]) {
-        scores.load(first, span.end, classes);
-#pragma unroll
-        for (uint32_t i = 0; i < Scores::items; ++i) {
-          const uint32_t score = classes[i];
-          classes[i] = score >= PKV_SCORE_BINS ? 0 : score > cut.bin ? kAbove : score == cut.bin ? kEqual : 0;
-        }
-      },
+      [&](uint32_t first) { return scores.classify(first, span.end, cut.bin); },
       // What collide counted is what lies here, unless somebody wrote other scores since: even then the list has its end.
       [&](uint32_t place, uint32_t token) {
         if (place < cut.taken) candidates[place] = token;
       });
 }
 
-// Grid: a block for each span of each row and KV head.
+// Mode scan: every valid key. An audit, and not worth a place among the instructions of mode vote.
+__device__ __noinline__ uint32_t scan(const Scanned& scores, uint32_t tokens, const Span& span, uint32_t wanted,
+                                      uint32_t* candidates, Memory& memory) {
+  const SpanCut cut = count_and_cut(scores, tokens, span.begin, wanted, memory);
+  if (cut.taken > 0) list_span(scores, span, cut, candidates, memory);
+  return cut.taken;
+}
+
+// Grid: x = row and KV head, y = span.
 __global__ void __launch_bounds__(kBlockThreads) select_kernel(const __grid_constant__ SelectArguments a) {
   __shared__ Memory memory;
   begin_overlapped();
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
-  const uint32_t row_head = blockIdx.x / a.spans, number = blockIdx.x % a.spans;
+  const uint32_t row_head = blockIdx.x, number = blockIdx.y;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
   const int32_t mode = row_mode(cache, a.layer, a.step, row);
   if (mode != PKV_MODE_VOTE && mode != PKV_MODE_SCAN) return;
@@ -140,24 +168,22 @@ __global__ void __launch_bounds__(kBlockThreads) select_kernel(const __grid_cons
   const uint32_t tokens = plan_zone_tokens(cache, plan, slot);
   const Span span = span_of(tokens, PKV_PAGE_TOKENS, a.spans, number);
   uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates;
-  SpanCut cut;
+  uint32_t taken;
   if (mode == PKV_MODE_VOTE) {
     const Voted scores{plan.scores + size_t{row_head} * plan.max_zone_tokens, plan.max_zone_tokens % Voted::items == 0};
     const int32_t budget = cache.budget_of(static_cast<size_t>(slot), a.layer)[PKV_BUDGET_CANDIDATES];
     const uint32_t wanted = min(static_cast<uint32_t>(max(budget, 0)), plan.max_candidates);
-    if (a.scratch.counted_spans[row_head] == a.spans) {
-      cut = find_cut(a.scratch.score_counts + size_t{row_head} * a.spans * kCountBins, a.spans, number, wanted, memory.cut);
-    } else {
-      cut = count_and_cut(scores, tokens, span.begin, wanted, memory);
-    }
+    const bool counted = a.scratch.counted_spans[row_head] == a.spans;
+    const SpanCut cut = counted ? find_cut(a.scratch.score_counts + size_t{row_head} * a.spans * kCountBins, a.spans, number,
+                                           wanted, memory.cut)
+                                : count_and_cut(scores, tokens, span.begin, wanted, memory);
     if (cut.taken > 0) list_span(scores, span, cut, candidates, memory);
+    taken = cut.taken;
   } else {
     const bool all_valid = cache.invalid_keys[head_entry(cache, slot, a.layer, head)] == 0;
-    const Scanned scores{cache, slot, a.layer, head, all_valid};
-    cut = count_and_cut(scores, tokens, span.begin, plan.max_candidates, memory);
-    if (cut.taken > 0) list_span(scores, span, cut, candidates, memory);
+    taken = scan({cache, slot, a.layer, head, all_valid}, tokens, span, plan.max_candidates, candidates, memory);
   }
-  if (number == 0 && threadIdx.x == 0) plan.candidate_count[row_head] = static_cast<int32_t>(cut.taken);
+  if (number == 0 && threadIdx.x == 0) plan.candidate_count[row_head] = static_cast<int32_t>(taken);
 }
 
 }  // namespace
@@ -165,7 +191,7 @@ __global__ void __launch_bounds__(kBlockThreads) select_kernel(const __grid_cons
 void select(Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const uint32_t heads = params.step.row_count * plan.cache->kv_heads, spans = score_spans(plan, params.step.row_count);
-  launch(runtime, "select", select_kernel, {heads * spans, kBlockThreads, 0, 1, true},
+  launch(runtime, "select", select_kernel, {dim3(heads, spans), kBlockThreads, 0, 1, true},
          SelectArguments{*plan.cache, plan, VoteScratch(plan), params.step, params.layer, spans});
 }
 

@@ -10,8 +10,8 @@ struct Span { uint32_t begin, end; };
 // Of `spans` nearly equal parts of `count` indices, those from number `first` up to `end`. All but the last part end at
 // multiples of `unit`.
 __device__ inline Span spans_of(uint32_t count, uint32_t unit, uint32_t spans, uint32_t first, uint32_t end) {
-  const uint64_t units = (count + unit - 1) / unit;
-  const auto at = [&](uint64_t number) { return min(static_cast<uint32_t>(units * number / spans) * unit, count); };
+  const uint32_t units = (count + unit - 1) / unit;  // times at most some hundred spans: 32 bits hold it
+  const auto at = [&](uint32_t number) { return min(units * number / spans * unit, count); };
   return {at(first), at(end)};
 }
 
@@ -64,6 +64,7 @@ __device__ inline SpanCut find_cut(const uint32_t* reaching, uint32_t spans, uin
   if (threadIdx.x < sizeof(CutMemory) / sizeof(uint32_t)) reinterpret_cast<uint32_t*>(&memory)[threadIdx.x] = 0;
   __syncthreads();
   uint32_t sum = 0;
+#pragma unroll 1  // rarely more than one
   for (uint32_t span = threadIdx.x / kGroups; span < spans; span += kBlockThreads / kGroups) {
     sum += reaching[size_t{span} * kCountBins + threadIdx.x % kGroups * 32];
   }
@@ -76,6 +77,7 @@ __device__ inline SpanCut find_cut(const uint32_t* reaching, uint32_t spans, uin
   const uint32_t group = __popc(__ballot_sync(kAllLanes, memory.groups[lane] >= taken)) +
                          __popc(__ballot_sync(kAllLanes, memory.groups[32 + lane] >= taken)) - 1;
   uint32_t own[4] = {};
+#pragma unroll 1
   for (uint32_t span = warp; span < spans; span += kBlockWarps) {
     const uint32_t* const bins = reaching + size_t{span} * kCountBins + group * 32;
     const uint32_t here = bins[lane];

@@ -14,10 +14,9 @@ constexpr uint32_t collide_threads = 1024;
 constexpr uint32_t collide_table_bytes = 128 << 10;
 constexpr uint32_t collide_small_table_bytes = 64 << 10;
 
-// collide to rerank: the tokens or candidates of a row and KV head are cut into spans, a block each. Up to a quarter of
-// `span_blocks` heads they make one wave of blocks, beyond that up to four, so that the last one is nearly full.
+// collide to rerank: the tokens or candidates of a row and KV head are cut into spans, a block each, in one wave: what a
+// block prepares, and what it waits for, costs more than rows of different lengths leave idle.
 constexpr uint32_t span_blocks = 132;
-constexpr uint32_t span_waves = 4;
 constexpr uint32_t span_candidates = 64;  // a span of candidates is a multiple of them
 
 // rerank, the estimates: random rows of 80 bytes want many loads in flight.

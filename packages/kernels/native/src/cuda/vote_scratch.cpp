@@ -11,16 +11,10 @@ namespace {
 size_t divide_up(size_t count, size_t by) { return (count + by - 1) / by; }
 
 // Spans of each of `heads` heads.
-uint32_t spans_a_head(size_t heads) {
-  const size_t blocks = heads <= tuning::span_blocks / 4 ? tuning::span_blocks : tuning::span_waves * tuning::span_blocks;
-  return static_cast<uint32_t>(std::max<size_t>(blocks / heads, 1));
-}
+uint32_t spans_a_head(size_t heads) { return static_cast<uint32_t>(std::max<size_t>(tuning::span_blocks / heads, 1)); }
 
 // Of all heads together, in any step of up to `heads` of them.
-size_t most_spans(size_t heads) {
-  const size_t blocks = tuning::span_waves * tuning::span_blocks;
-  return heads <= tuning::span_blocks / 4 ? tuning::span_blocks : std::max(blocks, heads);
-}
+size_t most_spans(size_t heads) { return std::max<size_t>(tuning::span_blocks, heads); }
 
 }  // namespace
 
