@@ -1,4 +1,5 @@
-// Collective work of a block, of 1024 threads unless it says so, on counts: prefix sums, and listing chosen indices in their order.
+// Collective work of a block, of 1024 threads unless it says so, on counts: prefix sums, and listing chosen indices in their
+// order.
 #pragma once
 #include <cstdint>
 

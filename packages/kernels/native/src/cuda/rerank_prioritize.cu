@@ -99,7 +99,8 @@ __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_
     atomicAdd(&memory.counts[priority_bin(ordered_key(priority))], 1);
   }
   __syncthreads();
-  write_reaching(memory.counts, memory.warp_totals, a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
+  write_reaching(memory.counts, memory.warp_totals,
+                 a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
 }
 
 }  // namespace

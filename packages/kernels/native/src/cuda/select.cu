@@ -98,8 +98,11 @@ struct Scanned {
 
 // The cut of scores that nobody has counted: in mode scan, or where collide did not run. Every block counts all tokens.
 template <class Scores>
-__device__ __noinline__ SpanCut count_and_cut(const Scores& scores, uint32_t tokens, uint32_t span_begin, uint32_t wanted, Memory& memory) {
-  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.counts[bin] = memory.counts_before[bin] = 0;
+__device__ __noinline__ SpanCut count_and_cut(const Scores& scores, uint32_t tokens, uint32_t span_begin, uint32_t wanted,
+                                             Memory& memory) {
+  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) {
+    memory.counts[bin] = memory.counts_before[bin] = 0;
+  }
   if (threadIdx.x == 0) memory.found = {kCountBins, 0, 0, 0, {0, 0}};
   __syncthreads();
   if (scores.all_equal) {
