@@ -88,14 +88,14 @@ export async function openSession(options: SessionOptions, io: CommandIo): Promi
       io.writeNotice(`not applied from generation_config.json: ${unappliedSettings.join(", ")}\n`);
     const wanted = wantedContext(folder, options.ctxSize);
     const memory = memoryOptions(options);
-    const request = decoderMemoryRequest(folder, memory);
     const tokenizer = TextTokenizer.open(folder.path);
     const promptIds =
       options.prompt === undefined ? new Uint32Array() : encodePrompt(tokenizer, options.prompt, wanted);
     const isCuttable = options.ctxSize === 0;
-    const maxTokens = fitContext(request, wanted, Math.max(1, promptIds.length), isCuttable, io);
     context = openContext(options.device);
     sayFallback(options.device, context, io);
+    const request = decoderMemoryRequest(folder, { ...memory, device: context.device });
+    const maxTokens = fitContext(request, wanted, Math.max(1, promptIds.length), isCuttable, io);
     const model = await loadModel(
       folder,
       context,
