@@ -214,7 +214,10 @@ export interface Stages {
   attend(args: { plan: Plan; layer: number; step: Step; q: Rows; out: Rows }): void;
   /** Summaries of page number `pageIndex` of `slot` (512 tokens in its ring, all layers and heads) into page `pageId`. */
   encode(args: { cache: Cache; slot: number; pageIndex: number; pageId: number }): void;
-  /** Copies the records of those 512 tokens from the ring into page `pageId`. */
+  /**
+   * Copies the records of those 512 tokens from the ring into page `pageId`. Outside a tape it may go on beside the tapes
+   * that are run after it, until the page's commit: they must leave those ring rows as they are and not read the page.
+   */
   offload(args: { cache: Cache; slot: number; pageIndex: number; pageId: number }): void;
   /** Makes the page retrievable: adds its id and invalid-key counts, sets zoneTokens to (pageIndex + 1) * 512. */
   commit(args: { cache: Cache; slot: number; pageIndex: number; pageId: number }): void;
@@ -293,6 +296,8 @@ export interface Context extends Stages, DenseOperators {
   readonly device: DeviceName;
   /** What was chosen, for people: "avx512, 2 threads". */
   readonly detail: string;
+  /** Bytes of a kind of memory that can still be allocated; beyond all memory where the system does not tell. */
+  availableBytes(kind: MemoryKind): number;
   /** Allocates zeroed memory. Throws OutOfMemoryError with both numbers. */
   allocate(bytes: number, kind: MemoryKind): DeviceBuffer;
   /** Copies between two buffers of this context. */

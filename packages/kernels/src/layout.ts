@@ -4,7 +4,7 @@
  */
 
 /** Version of the C ABI; raised with every change of `native/include/pkv.h`. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 /** Element types of weights and of K and V. */
 export const DTYPE = { F32: 0, BF16: 1, F16: 2 } as const;

@@ -48,6 +48,11 @@ export function dtypeBytes(argument: string, dtype: Dtype): number {
 /** Checks the arguments of `allocate`. */
 export function checkAllocation(bytes: number, kind: MemoryKind): void {
   checkInteger("bytes", bytes, 1, Number.MAX_SAFE_INTEGER);
+  checkMemoryKind(kind);
+}
+
+/** Checks a kind of memory. */
+export function checkMemoryKind(kind: MemoryKind): void {
   checkOneOf("kind", kind, MEMORY_KINDS);
 }
 

@@ -1,6 +1,7 @@
 import { ModelFileError } from "@pariskv/quantizer";
 import type { RowStatistics, Sequence } from "@pariskv/retrieval";
 import type { CommandIo } from "../cli/command-io.js";
+import { MemoryProgress } from "../cli/memory-progress.js";
 import { Progress } from "../cli/progress.js";
 import { type ChooseToken, generate, prefill, type StopReason } from "../model/generate.js";
 import { StopStrings } from "../text/stop-strings.js";
@@ -43,9 +44,11 @@ export async function prefillWithProgress(
   tokenIds: ArrayLike<number>,
   io: CommandIo,
 ): Promise<Prefill> {
+  const memory = new MemoryProgress(io);
   const progress = new Progress(io, "prefill", Math.max(1, tokenIds.length));
   const begin = performance.now();
   const logits = await prefill(model, sequence, tokenIds, {
+    onReserve: (reservation) => memory.show(reservation),
     onTokens: (moreTokens) => progress.add(moreTokens),
     signal: io.signal,
   });

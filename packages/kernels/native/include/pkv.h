@@ -100,7 +100,9 @@ PKV_API pkv_status pkv_take_times(pkv_context* context, pkv_verb_time* out);
 
 /* ---- memory -------------------------------------------------------------------------------------------------- */
 
-/* kind: PKV_MEMORY_*. The memory is zeroed. */
+/* kind: PKV_MEMORY_*. Bytes of that kind that can still be allocated; UINT64_MAX where the system does not tell. */
+PKV_API pkv_status pkv_available_bytes(pkv_context* context, uint32_t kind, uint64_t* out);
+/* The memory is zeroed. */
 PKV_API pkv_status pkv_buffer_create(pkv_context* context, uint64_t bytes, uint32_t kind, pkv_buffer** out);
 PKV_API void pkv_buffer_destroy(pkv_buffer* buffer);
 /* The address that operators use, for page address tables. */
@@ -239,7 +241,11 @@ typedef struct pkv_attend_params {
 } pkv_attend_params;
 PKV_API pkv_status pkv_attend(pkv_context* context, const pkv_attend_params* params);
 
-/* Page number page_index of a slot, 512 tokens that are in its ring, as page page_id. */
+/*
+ * Page number page_index of a slot, 512 tokens that are in its ring, as page page_id: its summaries, its records, and the end
+ * of the zone moved behind it. An offload outside a tape may go on beside the tapes that are run after it, until the page's
+ * commit: such a tape must leave the page's ring rows as they are and must not read the page.
+ */
 typedef struct pkv_page_params {
   pkv_cache* cache;
   uint32_t slot, page_index, page_id;

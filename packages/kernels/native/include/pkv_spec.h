@@ -38,7 +38,7 @@
 #define PKV_SUMMARY_256_HEAD_PAGE_BYTES 98304
 
 /* packages/kernels/src/layout.ts */
-#define PKV_ABI_VERSION 1
+#define PKV_ABI_VERSION 2
 #define PKV_DTYPE_F32 0
 #define PKV_DTYPE_BF16 1
 #define PKV_DTYPE_F16 2
@@ -82,6 +82,6 @@
 #define PKV_PLAN_FIELD_HOT_HITS 10
 
 /* FNV-1a of the lines above; the addon reports it and the loader compares it with its own. */
-#define PKV_SPEC_FINGERPRINT 0x18f29e97u
+#define PKV_SPEC_FINGERPRINT 0x0be3f8d0u
 
 #endif

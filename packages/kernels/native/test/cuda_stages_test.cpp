@@ -202,6 +202,9 @@ void test_quick(Report& report) {
       report.group("quick: " + describe(params), [&] { run_cases(report, params, cpu, cuda); });
     }
   }
+  test_quick_device(report);
+  test_quick_pages(report);
+  test_quick_dense(report);
 }
 
 }  // namespace conformance

@@ -40,6 +40,17 @@ static void test_versions_and_devices(void) {
   CHECK(strstr(status.detail, "sse9") != NULL);
 }
 
+static void test_available_bytes(void) {
+  pkv_context* context = open_context(1);
+  uint64_t bytes = 0;
+  CHECK(pkv_available_bytes(context, PKV_MEMORY_MAPPED, &bytes) == PKV_OK);
+  CHECK(bytes > 1 << 20);
+  CHECK(pkv_available_bytes(context, 3, &bytes) == PKV_INVALID_ARGUMENT);
+  CHECK(pkv_available_bytes(context, PKV_MEMORY_DEVICE, NULL) == PKV_INVALID_ARGUMENT);
+  CHECK(pkv_available_bytes(NULL, PKV_MEMORY_DEVICE, &bytes) == PKV_INVALID_ARGUMENT);
+  pkv_context_destroy(context);
+}
+
 static void test_context_refusals(void) {
   pkv_context* context = NULL;
   pkv_context_options options = {PKV_CPU, 0, "sse9"};
@@ -319,6 +330,7 @@ static void test_caches_and_plans(void) {
 
 int main(void) {
   test_versions_and_devices();
+  test_available_bytes();
   test_context_refusals();
   test_buffers();
   test_handles_that_outlive_their_context();
@@ -329,6 +341,7 @@ int main(void) {
   test_caches_and_plans();
   test_pool();
   test_host_limits();
+  test_host_memory();
   test_select();
   printf("%d checks, %d failed\n", checks_made, checks_failed);
   return checks_failed == 0 ? 0 : 1;

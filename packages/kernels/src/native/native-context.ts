@@ -11,7 +11,7 @@ import type {
   VerbTime,
 } from "../context.js";
 import { GROUP, MEMORY, VOTES } from "../layout.js";
-import { checkAllocation, checkCacheParams, checkPlanParams, refuse } from "../validate.js";
+import { checkAllocation, checkCacheParams, checkMemoryKind, checkPlanParams, refuse } from "../validate.js";
 import * as check from "../validate-operators.js";
 import type { Addon, Handle } from "./addon.js";
 import { DTYPE_NUMBERS, NativeDense } from "./native-dense.js";
@@ -53,6 +53,12 @@ export class NativeContext extends NativeDense implements Context {
   get handle(): Handle {
     if (this.#handle === undefined) throw new DisposedError({ object: "context" });
     return this.#handle;
+  }
+
+  availableBytes(kind: MemoryKind): number {
+    const { handle } = this;
+    checkMemoryKind(kind);
+    return this.call((addon) => addon.availableBytes(handle, MEMORY_NUMBERS[kind]));
   }
 
   allocate(bytes: number, kind: MemoryKind): DeviceBuffer {

@@ -60,6 +60,10 @@ struct Cache {
   PKV_HOST_DEVICE uint32_t subspaces() const { return head_dim / PKV_SUBSPACE_DIM; }
   PKV_HOST_DEVICE size_t record_bytes() const { return size_t{2} * head_dim * dtype_bytes(kv_dtype); }
   PKV_HOST_DEVICE uint32_t window_tokens() const { return sink_tokens + ring_tokens; }
+  // Of all slots.
+  PKV_HOST_DEVICE size_t window_bytes() const {
+    return size_t{slots} * layers * kv_heads * window_tokens() * record_bytes();
+  }
   // [sink_tokens + ring_tokens] records of one slot, layer and KV head.
   PKV_HOST_DEVICE uint8_t* window_of(size_t slot, size_t layer, size_t head) const {
     return window + ((slot * layers + layer) * kv_heads + head) * window_tokens() * record_bytes();

@@ -28,7 +28,7 @@ struct LaunchShape {
 template <class... Parameters, class... Arguments>
 void launch(const Runtime& runtime, const char* what, void (*kernel)(Parameters...), const LaunchShape& shape,
             Arguments&&... arguments) {
-  constexpr size_t kSharedWithoutRequest = 48 << 10;
+  constexpr size_t kSharedWithoutRequest = 32 << 10;  // of 48 KiB, the rest is for what the kernel declares itself
   if (shape.shared_bytes > kSharedWithoutRequest) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
           what);

@@ -4,6 +4,7 @@
 
 #include "cuda/cuda.h"
 #include "cuda/tuning.h"
+#include "cuda/vote_scratch.h"
 
 namespace pkv::cuda {
 
@@ -28,6 +29,6 @@ AttendScratch::AttendScratch(const Plan& plan) {
   partials = reinterpret_cast<float*>(take(heads * most_pieces * piece_floats));
 }
 
-size_t plan_scratch_bytes(const Plan& plan) { return AttendScratch(plan).bytes; }
+size_t plan_scratch_bytes(const Plan& plan) { return VoteScratch(plan).end_bytes; }
 
 }  // namespace pkv::cuda

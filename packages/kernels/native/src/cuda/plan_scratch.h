@@ -1,4 +1,4 @@
-// How the stages share Plan::scratch.
+// How attend uses Plan::scratch; behind it lies vote_scratch.h.
 #pragma once
 #include "core/operators.h"
 

@@ -4,6 +4,8 @@
 // latency of one short kernel, so every table is made by several blocks, each of which rotates the queries anew.
 #include "cuda/codec.cuh"
 #include "cuda/launch.h"
+#include "cuda/ordered_key.cuh"
+#include "cuda/overlap.cuh"
 #include "cuda/step_rows.cuh"
 #include "cuda/tuning.h"
 
@@ -73,12 +75,28 @@ __device__ void rotate_query(const ProbeArguments& a, const float* q, const floa
   constexpr uint32_t kOwn = kHeadDim / kWarp;
   const uint32_t lane = threadIdx.x % kWarp;
   float x[kOwn];
+  if (a.plan.group != Group::mean) {
 #pragma unroll
-  for (uint32_t r = 0; r < kOwn; ++r) {
-    const uint32_t j = r * kWarp + lane;
-    x[r] = __fmul_rn(balance[j], q[query * kHeadDim + j]);
-    if (a.plan.group == Group::mean) {
-      for (uint32_t g = 1; g < a.cache.query_group; ++g) x[r] += __fmul_rn(balance[j], q[g * kHeadDim + j]);
+    for (uint32_t r = 0; r < kOwn; ++r) {
+      const uint32_t j = r * kWarp + lane;
+      x[r] = __fmul_rn(balance[j], q[query * kHeadDim + j]);
+    }
+  } else {
+    // All queries of the group are on their way before the first is added.
+    float own[kMaxQueries][kOwn];
+#pragma unroll
+    for (uint32_t g = 0; g < kMaxQueries; ++g) {
+#pragma unroll
+      for (uint32_t r = 0; r < kOwn; ++r) own[g][r] = g < a.cache.query_group ? q[g * kHeadDim + r * kWarp + lane] : 0.0f;
+    }
+#pragma unroll
+    for (uint32_t r = 0; r < kOwn; ++r) {
+      const float factor = balance[r * kWarp + lane];
+      x[r] = __fmul_rn(factor, own[0][r]);
+#pragma unroll
+      for (uint32_t g = 1; g < kMaxQueries; ++g) {
+        if (g < a.cache.query_group) x[r] += __fmul_rn(factor, own[g][r]);
+      }
       x[r] *= a.share;
     }
   }
@@ -180,12 +198,6 @@ __device__ void graded_votes(const Source& source, uint32_t queries, bool combin
   *reinterpret_cast<uint32_t*>(table + b * PKV_CENTROIDS + first_id) = votes;
 }
 
-// An integer of the same order as `product`; -0 and +0 are equal. Below the largest u32 for every finite product.
-__device__ uint32_t ordered_key(float product) {
-  const uint32_t bits = __float_as_uint(product + 0.0f);
-  return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
-}
-
 // The vote of one centroid: how many tiers reach beyond the keys whose centroids rank ahead of it, that is have a larger
 // product, or the same one and a smaller id. Every thread counts for its own centroid, so nothing is sorted.
 __device__ void tiered_vote(const ProbeArguments& a, const Source& source, uint32_t queries, bool combined, size_t entry,
@@ -212,6 +224,7 @@ __device__ void tiered_vote(const ProbeArguments& a, const Source& source, uint3
 // Grid: x = row and KV head, y = part of the subspaces, z = table. Graded parts have four subspaces, tiered ones one.
 template <uint32_t kHeadDim, bool kTiered>
 __global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__ ProbeArguments a) {
+  begin_overlapped();
   const uint32_t row = blockIdx.x / a.cache.kv_heads, head = blockIdx.x % a.cache.kv_heads;
   const int32_t mode = row_mode(a.cache, a.layer, a.step, row);
   if (mode != PKV_MODE_VOTE && mode != PKV_MODE_SCAN) return;
@@ -236,9 +249,11 @@ void launch_probe(const Runtime& runtime, const ProbeArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   const Plan& plan = arguments.plan;
   if (plan.votes == Votes::tiered) {
-    launch(runtime, "probe", probe_kernel<kHeadDim, true>, {dim3(heads, kSubspaces, plan.tables), kThreads}, arguments);
+    launch(runtime, "probe", probe_kernel<kHeadDim, true>, {dim3(heads, kSubspaces, plan.tables), kThreads, 0, 1, true},
+           arguments);
   } else {
-    launch(runtime, "probe", probe_kernel<kHeadDim, false>, {dim3(heads, kSubspaces / 4, plan.tables), kThreads}, arguments);
+    launch(runtime, "probe", probe_kernel<kHeadDim, false>, {dim3(heads, kSubspaces / 4, plan.tables), kThreads, 0, 1, true},
+           arguments);
   }
 }
 

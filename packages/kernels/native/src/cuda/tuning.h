@@ -14,9 +14,22 @@ constexpr uint32_t collide_threads = 1024;
 constexpr uint32_t collide_table_bytes = 128 << 10;
 constexpr uint32_t collide_small_table_bytes = 64 << 10;
 
-// select and rerank: a cluster a row and KV head. Eight blocks is what every GPU with clusters grants.
+// collide to rerank: the tokens or candidates of a row and KV head are cut into spans, a block each. Up to a quarter of
+// `span_blocks` heads they make one wave of blocks, beyond that about four, whose last one weighs little.
+constexpr uint32_t span_blocks = 132;
+constexpr uint32_t span_waves = 4;
+constexpr uint32_t span_candidates = 64;  // a span of candidates is a multiple of them
+
+// rerank, the estimates: random rows of 80 bytes want many loads in flight.
+constexpr uint32_t estimate_one_threads = 1024;  // for one rotated query
+constexpr uint32_t estimate_one_keys = 4;        // candidates of a lane at a time
+constexpr uint32_t estimate_threads = 512;       // for several
+constexpr uint32_t estimate_keys = 2;
+constexpr uint32_t estimate_blocks_a_span = 2;
+// rerank, the choice and the mass: a cluster a row and KV head. Eight blocks is what every GPU with clusters grants.
 constexpr uint32_t most_cluster_blocks = 8;
-constexpr uint32_t select_block_tokens = 2048;
+constexpr uint32_t choose_block_candidates = 1024;
+constexpr uint32_t choose_list_entries = 8192;  // 64 KiB of shared memory
 
 // time_read.
 constexpr uint32_t read_threads = 256;
@@ -28,7 +41,7 @@ constexpr uint32_t copy_blocks_per_multiprocessor = 8;
 constexpr uint32_t encode_threads = 256;
 constexpr uint32_t encode_block_keys = 128;
 constexpr uint32_t offload_threads = 256;
-constexpr uint32_t offload_blocks_per_head = 4;  // of the 512 records of a page and KV head
+constexpr uint32_t offload_pieces_per_head = 4;  // of the 512 records of a page and KV head
 constexpr uint32_t commit_threads = 256;
 
 // Dense operators.
@@ -39,13 +52,6 @@ constexpr uint32_t swiglu_threads = 256;
 constexpr uint32_t argmax_threads = 1024;
 constexpr uint32_t linear_few_threads = 256;
 constexpr uint32_t linear_few_rows = 32;    // up to here every warp makes whole outputs; above, tiles of 64 by 64
-
-// rerank, the estimates: random rows of 80 bytes want many loads in flight.
-constexpr uint32_t estimate_threads = 256;
-constexpr uint32_t estimate_lane_keys = 2;
-constexpr uint32_t estimate_blocks_a_multiprocessor = 4;
-// rerank, the choice.
-constexpr uint32_t choose_block_candidates = 1024;
 
 // attend: pieces of a row, about `attend_pieces` for all its KV heads together.
 // That is as many blocks as run at the same time. Rows of a batch come after each other, in `attend_waves` waves at most;
