@@ -4,8 +4,8 @@
 // those of the step before.
 //
 // A graph runs the layers in turn, whose records together fill the pool, pages in shuffled order; times are of CUDA events
-// around one launch of the graph, divided by its layers. Prints a JSON. Arguments: --pool-gib N (default 16), --runs N
-// (default 9).
+// around one launch of the graph, divided by its layers. Prints a JSON a line, one a case. Arguments: --pool-gib N
+// (default 16), --runs N (default 9).
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -148,8 +148,6 @@ class Bench {
     runtime_.multiprocessors = static_cast<uint32_t>(properties.multiProcessorCount);
     runtime_.compute_capability = static_cast<uint32_t>(10 * properties.major + properties.minor);
     runtime_.shared_bytes = properties.sharedMemPerBlockOptin;
-    std::printf("{\n  \"gpu\": \"%s\", \"layers\": %u, \"contextTokens\": %u, \"poolGib\": %zu, \"runs\": %d,\n  \"cases\": [",
-                properties.name, layers, kZoneTokens, host_pool.bytes() >> 30, runs);
     std::vector<uint8_t> window;
     const size_t window_bytes = size_t{layers} * kKvHeads * (kSinkTokens + kRingTokens) * 4 * kHeadDim;
     while (window.size() < window_bytes) window.insert(window.end(), pattern.begin(), pattern.end());
@@ -208,16 +206,13 @@ class Bench {
     check(cudaGraphExecDestroy(program), "cudaGraphExecDestroy");
     check(cudaGraphDestroy(graph), "cudaGraphDestroy");
     std::sort(times.begin(), times.end());
-    std::printf("%s\n    {\"records\": \"%s\", \"topK\": %u, \"repeatedShare\": %.1f, \"hotLines\": %u, \"hotBytes\": %.0f, "
-                "\"hitRate\": %.4f, \"medianUs\": %.2f, \"leastUs\": %.2f, \"mostUs\": %.2f}",
-                is_first_ ? "" : ",", c.name, top_k, c.repeated / 10.0, cache.hot_lines,
+    std::printf("{\"records\": \"%s\", \"topK\": %u, \"repeatedShare\": %.1f, \"hotLines\": %u, \"hotBytes\": %.0f, "
+                "\"hitRate\": %.4f, \"medianUs\": %.2f, \"leastUs\": %.2f, \"mostUs\": %.2f}\n",
+                c.name, top_k, c.repeated / 10.0, cache.hot_lines,
                 static_cast<double>(cache.hot_lines) * layers_ * kKvHeads * (static_cast<double>(cache.record_bytes()) + 4),
                 all_hits / (static_cast<double>(step_keys) * runs_), times[times.size() / 2], times.front(), times.back());
     std::fflush(stdout);
-    is_first_ = false;
   }
-
-  void end() const { std::printf("\n  ]\n}\n"); }
 
  private:
   Cache cache_of(DevicePool& memory, uint32_t top_k, const Case& c) const {
@@ -289,7 +284,6 @@ class Bench {
   uint8_t* window_ = nullptr;
   float* queries_ = nullptr;
   std::vector<uint32_t> pages_;
-  bool is_first_ = true;
 };
 
 }  // namespace
@@ -317,7 +311,6 @@ int main(int argc, char** argv) try {
       bench.run(top_k, c);
     }
   }
-  bench.end();
   return 0;
 } catch (const Error& error) {
   std::fprintf(stderr, "cuda_hot_set: %s\n", error.what());
