@@ -3,6 +3,7 @@
 #   tools/gpu/check.sh OUT [--bundle FOLDER] [PART...]
 # Parts run in the order given (default: all, in the order of this file), each within its seconds; what a part has said
 # is in OUT even when it is cut short. Those that need Node find it on the PATH, or in a bundle (tools/gpu/bundle.sh).
+# PARISKV_LIST_LONG: more options of list-long.mjs, such as --samples 1, where time is short.
 # OUT/results.jsonl has a line {"part", "result"} for every line of JSON that a part printed, and one with its time.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -71,7 +72,7 @@ run_sdpa() { within 60 python3 tools/gpu/sdpa.py; }
 run_ingest() { program 20 bench_cuda_ingest $(small && echo --layers 2); }
 run_hot_set() { program 40 bench_cuda_hot_set; }
 # Whole steps with records in memory of the driver's allocator, beside those of `stages` in registered huge pages.
-run_driver_memory() { PARISKV_HOST_MEMORY=driver program 40 bench_cuda_stages $(small && echo --pool-mib 128 --runs 1) 128x1; }
+run_driver_memory() { PARISKV_HOST_MEMORY=driver program 40 bench_cuda_stages $(small && echo --pool-mib 128 --runs 1 32x1 || echo 128x1); }
 run_doctor() { pariskv 20 doctor --device "$device" --json; }
 run_demo() {
   local status=0 on
@@ -81,7 +82,7 @@ run_demo() {
   return $status
 }
 run_list_long() {
-  local options=(--device "$device" ${fixtures:+--fixtures "$fixtures"})
+  local options=(--device "$device" ${fixtures:+--fixtures "$fixtures"} ${PARISKV_LIST_LONG:-})
   small && options=(--device "$device" --context 2048 --samples 1 --policies default)
   within 150 node tools/bench/list-long.mjs "${options[@]}"
 }
