@@ -41,6 +41,7 @@ their tenth and ninetieth percentile. ${machine ? machineText(machine) : ""}
 ${attentionPart(result)}
 ${ingestPart(result)}
 ${hotSetPart(result)}
+${hostMemoryPart(result)}
 ${largePart(result)}
 ${modelPart(result)}`;
 }
@@ -215,6 +216,22 @@ ${
       )}\n`
     : NOT_MEASURED
 }`;
+}
+
+/** Whole steps with records in registered huge pages and in the driver's own page-locked memory. */
+function hostMemoryPart({ cases, driverMemory = [] }) {
+  const isWhole = (row) => row.stage === "whole" && row.records === "mapped";
+  const rows = driverMemory.filter(isWhole).map((row) => {
+    const same = ["contextTokens", "batch", "policy", "topK"];
+    const registered = cases.find((other) => isWhole(other) && same.every((name) => other[name] === row[name]));
+    return [row.contextTokens, row.policy, row.topK, spread(registered), spread(row)].map(String);
+  });
+  return `## Page-locked memory: registered or from the driver
+
+Whole steps with records in mapped host memory, in huge pages that are touched and registered, and in memory of \`cudaHostAlloc\`
+(\`PARISKV_HOST_MEMORY=driver\`).
+
+${rows.length > 0 ? `${table(["context", "policy", "K", "registered µs", "driver's µs"], rows)}\n` : NOT_MEASURED}`;
 }
 
 printPage("h200", h200Page, fileURLToPath(import.meta.url));

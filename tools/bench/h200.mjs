@@ -46,9 +46,13 @@ function lastLine(/** @type {string} */ name, /** @type {RegExp} */ pattern) {
 const checks = [];
 const conformance = read("conformance.txt");
 if (conformance !== undefined) {
+  const sums = [...conformance.matchAll(/^(\d+) passed, (\d+) failed$/gm)].reduce(
+    ([passed, failed], [, more, wrong]) => [passed + Number(more), failed + Number(wrong)],
+    [0, 0],
+  );
   const groups = [...conformance.matchAll(/^(?:ok|FAIL) +(.*?) {2,}/gm)].map(([, name]) => name.split(":")[0]);
   checks.push(
-    `against the cpu backend, through the C interface (${[...new Set(groups)].join(", ")}): ${lastLine("conformance.txt", /passed, .* failed/)}`,
+    `against the cpu backend, through the C interface (${[...new Set(groups)].join(", ")}): ${sums[0]} passed, ${sums[1]} failed`,
   );
 }
 for (const tool of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
@@ -91,6 +95,7 @@ const result = {
   sdpa,
   ingest: lines("ingest")[0],
   hotSet: lines("hot_set"),
+  driverMemory: lines("driver_memory").slice(1),
   doctor,
   demo: lines("demo").map((run) => ({ ...run, modes: run.modes.map(({ tokenIds, ...mode }) => mode) })),
   listLong: lines("list_long"),

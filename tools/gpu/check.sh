@@ -3,6 +3,7 @@
 #   tools/gpu/check.sh OUT [--bundle FOLDER] [PART...]
 # Parts run in the order given (default: all, in the order of this file), each within its seconds; what a part has said
 # is in OUT even when it is cut short. Those that need Node find it on the PATH, or in a bundle (tools/gpu/bundle.sh).
+# PARISKV_LIST_LONG: more options of list-long.mjs, such as --samples 1, where time is short.
 # OUT/results.jsonl has a line {"part", "result"} for every line of JSON that a part printed, and one with its time.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -16,7 +17,7 @@ fi
 build=${PARISKV_GPU_BUILD:=/tmp/pariskv-gpu}
 device=${PARISKV_GPU_DEVICE:-cuda} # cpu tries this script where no GPU is
 scale=${PARISKV_GPU_SCALE:-}       # small: the same, with little work
-parts=${*:-build conformance sanitize list_long sanitized stages sdpa ingest hot_set doctor demo long_zone long_memory}
+parts=${*:-build sanitize conformance list_long demo sanitized stages sdpa ingest hot_set driver_memory doctor long_zone memory long_memory}
 mkdir -p "$out"
 results=$out/results.jsonl
 log=$out/log.txt
@@ -39,12 +40,15 @@ pariskv() { within "$1" node apps/decoder/dist/cli.js "${@:2}"; }
 run_build() {
   timeout 150 tools/gpu/build.sh "$build" >"$out/build.txt" 2>&1 || { tail -n 30 "$out/build.txt"; return 1; }
 }
-run_conformance() {
-  timeout 90 "$build/cuda_conformance" 2>&1 | tee "$out/conformance.txt" | tail -n 1
+# compare PART...: of the comparison with the CPU backend.
+compare() {
+  timeout 90 "$build/cuda_conformance" "$@" 2>&1 | tee -a "$out/conformance.txt" | tail -n 1
 }
+run_conformance() { compare dense pages stages hot decode far; }
+# Memory, tapes and failures; fills the GPU's memory, so nothing else runs meanwhile.
+run_memory() { compare device; }
 # The sanitizers slow kernels down a hundredfold: the quick cases cover every kernel at small and odd sizes. This only
-# starts them, side by side, so that parts can go on meanwhile that measure nothing and do not fill the GPU's memory, as
-# conformance does; `sanitized` waits for them.
+# starts them, side by side, so that parts can go on meanwhile that measure nothing; `sanitized` waits for them.
 sanitizers=()
 run_sanitize() {
   local tool
@@ -67,6 +71,8 @@ run_stages() { program 60 bench_cuda_stages $(small && echo --pool-mib 128 --run
 run_sdpa() { within 60 python3 tools/gpu/sdpa.py; }
 run_ingest() { program 20 bench_cuda_ingest $(small && echo --layers 2); }
 run_hot_set() { program 40 bench_cuda_hot_set; }
+# Whole steps with records in memory of the driver's allocator, beside those of `stages` in registered huge pages.
+run_driver_memory() { PARISKV_HOST_MEMORY=driver program 40 bench_cuda_stages $(small && echo --pool-mib 128 --runs 1 32x1 || echo 128x1); }
 run_doctor() { pariskv 20 doctor --device "$device" --json; }
 run_demo() {
   local status=0 on
@@ -76,7 +82,7 @@ run_demo() {
   return $status
 }
 run_list_long() {
-  local options=(--device "$device" ${fixtures:+--fixtures "$fixtures"})
+  local options=(--device "$device" ${fixtures:+--fixtures "$fixtures"} ${PARISKV_LIST_LONG:-})
   small && options=(--device "$device" --context 2048 --samples 1 --policies default)
   within 150 node tools/bench/list-long.mjs "${options[@]}"
 }

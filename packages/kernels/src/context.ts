@@ -189,7 +189,10 @@ export interface Step {
   readonly rowCount: number;
 }
 
-/** Time that a verb has taken. */
+/**
+ * Time that a verb has taken. On cuda 0 unless the environment has PARISKV_CUDA_TIMES=1: measuring puts events between the
+ * kernels, which otherwise overlap.
+ */
 export interface VerbTime {
   readonly calls: number;
   readonly microseconds: number;

@@ -36,13 +36,14 @@ export async function runPlan(options: PlanOptions, io: CommandIo): Promise<numb
   const outline = readModelOutline(resolveModelPath(options.model, io.environment));
   const { maxPositions, weightDtype } = outline.config;
   const contextTokens = options.ctxSize === 0 ? maxPositions : options.ctxSize;
+  using context = openContext(options.device);
   const request = decoderMemoryRequest(outline, {
     sequences,
+    device: context.device,
     policy: policyOf(options),
     ...(kvDtype !== "auto" && { kvDtype }),
   });
   const { lines, bytes, pages } = planMemory({ ...request, contextTokens });
-  using context = openContext(options.device);
   const limits = memoryLimits(context);
   const report: PlanReport = {
     contextTokens,

@@ -89,13 +89,13 @@ export async function openSession(options: SessionOptions, io: CommandIo): Promi
       io.writeNotice(`not applied from generation_config.json: ${unappliedSettings.join(", ")}\n`);
     const wanted = wantedContext(folder, options.ctxSize);
     const memory = memoryOptions(options);
-    const request = decoderMemoryRequest(folder, memory);
     const tokenizer = TextTokenizer.open(folder.path);
     const promptIds =
       options.prompt === undefined ? new Uint32Array() : encodePrompt(tokenizer, options.prompt, wanted);
     const isCuttable = options.ctxSize === 0;
     context = openContext(options.device);
     sayFallback(options.device, context, io);
+    const request = decoderMemoryRequest(folder, { ...memory, device: context.device });
     const limits = memoryLimits(context);
     const maxTokens = fitContext(request, limits, wanted, Math.max(1, promptIds.length), isCuttable, io);
     const model = await loadModel(

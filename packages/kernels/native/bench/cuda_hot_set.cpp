@@ -1,9 +1,11 @@
-// What the hot set is worth: attention of one decode step over sink, ring and K selected keys of 128K tokens, 32 query heads, 8 KV
-// heads, head_dim 128, bf16, at K = 100, 1024 and 2048. Records on the device, in mapped host memory without a hot set, and with
-// one of at least 4 K lines: where every step wants new keys, and where it wants nine tenths of those of the step before.
+// What the hot set is worth: attention of one decode step over sink, ring and K selected keys of 128K tokens, 32 query heads,
+// 8 KV heads, head_dim 128, bf16, at K = 100, 1024 and 2048. Records on the device, in mapped host memory without a hot set,
+// and with one of at least 4 K lines, as far as it goes: where every step wants new keys, and where it wants nine tenths of
+// those of the step before.
 //
-// A graph runs the layers in turn, whose records together fill the pool, pages in shuffled order; times are of CUDA events around
-// one launch of the graph, divided by its layers. Prints a JSON. Arguments: --pool-gib N (default 16), --runs N (default 9).
+// A graph runs the layers in turn, whose records together fill the pool, pages in shuffled order; times are of CUDA events
+// around one launch of the graph, divided by its layers. Prints a JSON a line, one a case. Arguments: --pool-gib N
+// (default 16), --runs N (default 9).
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -38,10 +40,13 @@ class HostPool {
     data_ = static_cast<uint8_t*>(memory);
     madvise(data_, bytes, MADV_HUGEPAGE);
     const size_t workers = std::max(1u, std::thread::hardware_concurrency());
+    const size_t each = (bytes + workers - 1) / workers;
     std::vector<std::thread> threads;
-    for (size_t worker = 0; worker < workers; ++worker) {
-      threads.emplace_back([&, begin = bytes / workers * worker, end = worker + 1 < workers ? bytes / workers * (worker + 1) : bytes] {
-        for (size_t at = begin; at < end; at += pattern.size()) std::memcpy(data_ + at, pattern.data(), std::min(pattern.size(), end - at));
+    for (size_t begin = 0; begin < bytes; begin += each) {
+      threads.emplace_back([&, begin, end = std::min(bytes, begin + each)] {
+        for (size_t at = begin; at < end; at += pattern.size()) {
+          std::memcpy(data_ + at, pattern.data(), std::min(pattern.size(), end - at));
+        }
       });
     }
     for (std::thread& thread : threads) thread.join();
@@ -143,8 +148,6 @@ class Bench {
     runtime_.multiprocessors = static_cast<uint32_t>(properties.multiProcessorCount);
     runtime_.compute_capability = static_cast<uint32_t>(10 * properties.major + properties.minor);
     runtime_.shared_bytes = properties.sharedMemPerBlockOptin;
-    std::printf("{\n  \"gpu\": \"%s\", \"layers\": %u, \"contextTokens\": %u, \"poolGib\": %zu, \"runs\": %d,\n  \"cases\": [",
-                properties.name, layers, kZoneTokens, host_pool.bytes() >> 30, runs);
     std::vector<uint8_t> window;
     const size_t window_bytes = size_t{layers} * kKvHeads * (kSinkTokens + kRingTokens) * 4 * kHeadDim;
     while (window.size() < window_bytes) window.insert(window.end(), pattern.begin(), pattern.end());
@@ -187,8 +190,8 @@ class Bench {
     std::vector<int32_t> hits(size_t{layers_} * kKvHeads);
     double all_hits = 0;
     for (uint32_t number = 0; number < steps; ++number) {
-      check(cudaMemcpyAsync(plans[0].selected, keys + number * step_keys, step_keys * 4, cudaMemcpyDeviceToDevice, runtime_.stream),
-            "keys");
+      const uint32_t* const now = keys + number * step_keys;
+      check(cudaMemcpyAsync(plans[0].selected, now, step_keys * 4, cudaMemcpyDeviceToDevice, runtime_.stream), "keys");
       check(cudaEventRecord(start_, runtime_.stream), "cudaEventRecord");
       check(cudaGraphLaunch(program, runtime_.stream), "cudaGraphLaunch");
       check(cudaEventRecord(stop_, runtime_.stream), "cudaEventRecord");
@@ -203,16 +206,13 @@ class Bench {
     check(cudaGraphExecDestroy(program), "cudaGraphExecDestroy");
     check(cudaGraphDestroy(graph), "cudaGraphDestroy");
     std::sort(times.begin(), times.end());
-    std::printf("%s\n    {\"records\": \"%s\", \"topK\": %u, \"repeatedShare\": %.1f, \"hotLines\": %u, \"hotBytes\": %.0f, "
-                "\"hitRate\": %.4f, \"medianUs\": %.2f, \"leastUs\": %.2f, \"mostUs\": %.2f}",
-                is_first_ ? "" : ",", c.name, top_k, c.repeated / 10.0, cache.hot_lines,
+    std::printf("{\"records\": \"%s\", \"topK\": %u, \"repeatedShare\": %.1f, \"hotLines\": %u, \"hotBytes\": %.0f, "
+                "\"hitRate\": %.4f, \"medianUs\": %.2f, \"leastUs\": %.2f, \"mostUs\": %.2f}\n",
+                c.name, top_k, c.repeated / 10.0, cache.hot_lines,
                 static_cast<double>(cache.hot_lines) * layers_ * kKvHeads * (static_cast<double>(cache.record_bytes()) + 4),
                 all_hits / (static_cast<double>(step_keys) * runs_), times[times.size() / 2], times.front(), times.back());
     std::fflush(stdout);
-    is_first_ = false;
   }
-
-  void end() const { std::printf("\n  ]\n}\n"); }
 
  private:
   Cache cache_of(DevicePool& memory, uint32_t top_k, const Case& c) const {
@@ -284,7 +284,6 @@ class Bench {
   uint8_t* window_ = nullptr;
   float* queries_ = nullptr;
   std::vector<uint32_t> pages_;
-  bool is_first_ = true;
 };
 
 }  // namespace
@@ -312,7 +311,6 @@ int main(int argc, char** argv) try {
       bench.run(top_k, c);
     }
   }
-  bench.end();
   return 0;
 } catch (const Error& error) {
   std::fprintf(stderr, "cuda_hot_set: %s\n", error.what());

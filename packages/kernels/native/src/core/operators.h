@@ -104,7 +104,8 @@ struct Cache {
 };
 
 // Workspaces, as the stages of one layer see them: what a step tells about each layer (candidate_count, selected_count, stats
-// and hot_hits) is kept for all layers, and these four point to the layer's own. Q rotated queries and T tables per KV head: 1, or query_group where the group policy asks for it.
+// and hot_hits) is kept for all layers, and these four point to the layer's own. Q rotated queries and T tables per KV
+// head: 1, or query_group where the group policy asks for it.
 struct Plan {
   const Cache* cache;
   uint32_t max_rows, max_zone_tokens, max_candidates, max_top_k;

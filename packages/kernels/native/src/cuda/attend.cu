@@ -101,7 +101,7 @@ __device__ bool attend_warp(const AttendArguments& a, const AttendedRow& row, co
   return true;
 }
 
-// Grid: head_blocks for each row and KV head.
+// Grid: [head_blocks, rows, KV heads]. Blocks without a piece come last, so that the others lie on different multiprocessors.
 template <class S>
 __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_constant__ AttendArguments a) {
   extern __shared__ uint4 shared_memory[];
@@ -111,7 +111,8 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
   // With a hot set the kernel in front is the one that finds places in it. It let this one begin when everything before it had
   // ended, and what it writes is not needed before the first selected key: reading may begin without waiting for it.
   if (a.scratch.places == nullptr) begin_overlapped();
-  const uint32_t row_head = blockIdx.x / a.head_blocks, block = blockIdx.x % a.head_blocks;
+  const uint32_t heads = a.step.row_count * cache.kv_heads;
+  const uint32_t row_head = blockIdx.x % heads, block = blockIdx.x / heads;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
   const uint32_t query_group = cache.query_group;
   const size_t out_offset = size_t{head} * query_group * S::head_dim;

@@ -49,8 +49,8 @@ struct MatrixElement {
   }
 };
 
-// Four matrices of 8 rows of 16 bytes; lane l gives the address of row l % 8 of matrix l / 8. Lane l gets elements 2 (l % 4) and
-// the next of row l / 4 of each, transposed: of column l / 4.
+// Four matrices of 8 rows of 16 bytes; lane l gives the address of row l % 8 of matrix l / 8. Lane l gets elements 2 (l % 4)
+// and the next of row l / 4 of each, transposed: of column l / 4.
 __device__ inline void load_matrices(uint32_t (&matrices)[4], uint32_t shared_address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])

@@ -7,8 +7,9 @@
 namespace pkv::cuda {
 
 // Large pieces are pages of the system that are touched and then registered with the driver; small ones, and all where
-// registering does not work, come from the driver's own allocator. By measurement (H200, CUDA 13.0): cudaHostAlloc makes
-// 2 to 3 GB/s, registering touched memory 22 GB/s and touched huge pages 56 GB/s, and a pool is tens of GB.
+// registering does not work or the environment has PARISKV_HOST_MEMORY=driver, come from the driver's own allocator. By
+// measurement (H200, CUDA 13.0): cudaHostAlloc makes 2 to 3 GB/s, registering touched memory 22 GB/s and touched huge pages
+// 56 GB/s, and a pool is tens of GB.
 class HostArena {
  public:
   // Finds the device's place, registers one huge page and gives it back, to see whether that works here.

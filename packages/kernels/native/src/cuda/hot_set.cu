@@ -1,5 +1,5 @@
-// Places in the hot set for the selected keys of a step, a block for each row and KV head. Costs 4 bytes read a key, 16 bytes of
-// tags, and 4 bytes written; what counts is latency, and attend loads sink and ring meanwhile.
+// Places in the hot set for the selected keys of a step, a block for each row and KV head. Costs 4 bytes read a key, 16 bytes
+// of tags, and 4 bytes written; what counts is latency, and attend loads sink and ring meanwhile.
 #include "cuda/hot_set.h"
 
 #include "cuda/hot_set.cuh"

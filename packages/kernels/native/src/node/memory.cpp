@@ -70,8 +70,8 @@ Napi::Value time_read_buffer(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), seconds);
 }
 
-// (context, layers .. pageCapacity, zoneTokens .. calibration, hotLines, hotTags, hotRecords, signs, centres, thresholds), as in
-// pkv_cache_params
+// (context, layers .. pageCapacity, zoneTokens .. calibration, hotLines, hotTags, hotRecords, signs, centres, thresholds), as
+// in pkv_cache_params
 Napi::Value create_cache(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   pkv_context* const context = arguments.context();
