@@ -33,6 +33,10 @@ void launch(const Runtime& runtime, const char* what, void (*kernel)(Parameters.
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
           what);
   }
+  if (shape.overlaps) {
+    // Kernels overlap on a multiprocessor only where they divide its memory in the same way.
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared), what);
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;
   config.blockDim = shape.block;
