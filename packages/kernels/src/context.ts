@@ -281,8 +281,10 @@ export interface DenseOperators {
   }): void;
 }
 
-/** Instruction sets of the CPU backend; `avx512` means F, BW, VL, DQ and VBMI. */
-export type CpuIsa = "portable" | "avx2" | "avx512";
+/**
+ * Instruction sets of the CPU backend; `avx512` means F, BW, VL, DQ and VBMI, `amx` the matrix unit for bf16 beside it.
+ */
+export type CpuIsa = "portable" | "avx2" | "avx512" | "amx";
 
 /** Options of {@link createContext}. */
 export interface ContextOptions {

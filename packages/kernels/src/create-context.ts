@@ -14,7 +14,7 @@ export type DeviceStatus =
 type NativeDevice = keyof typeof DEVICE_NUMBERS;
 
 const DEVICES: readonly ContextOptions["device"][] = ["auto", "cuda", "cpu", "reference"];
-const ISAS: readonly CpuIsa[] = ["portable", "avx2", "avx512"];
+const ISAS: readonly CpuIsa[] = ["portable", "avx2", "avx512", "amx"];
 /** More threads than any machine of today has cores for. */
 const MAX_THREADS = 1024;
 

@@ -40,7 +40,7 @@ describe("createContext", () => {
     using context = createContext({ threads: 3 });
     expect(["cpu", "cuda"]).toContain(context.device);
     using cpu = createContext({ device: "cpu", threads: 3 });
-    expect(cpu.detail).toMatch(/^(portable|avx2|avx512), 3 threads$/);
+    expect(cpu.detail).toMatch(/^(portable|avx2|avx512|amx), 3 threads$/);
   });
 
   it("uses the instruction set that is asked for, by option before environment", (ctx) => {
@@ -48,7 +48,7 @@ describe("createContext", () => {
     vi.stubEnv("PARISKV_CPU_ISA", "portable");
     using fromEnvironment = createContext({ device: "cpu", threads: 1 });
     expect(fromEnvironment.detail).toBe("portable, 1 thread");
-    for (const isa of ["portable", "avx2", "avx512"] as const) {
+    for (const isa of ["portable", "avx2", "avx512", "amx"] as const) {
       const status = deviceStatus({ isa }).find(({ device }) => device === "cpu");
       if (status?.available !== true) {
         expect(() => createContext({ device: "cpu", isa })).toThrow(BackendUnavailableError);

@@ -16,7 +16,7 @@ inline unsigned threads_of(int argc, char** argv) { return argc > 1 ? static_cas
 
 inline std::vector<cpu::Isa> instruction_sets(int argc, char** argv) {
   std::vector<cpu::Isa> sets;
-  for (const cpu::Isa isa : {cpu::Isa::avx512, cpu::Isa::avx2, cpu::Isa::neon, cpu::Isa::portable}) {
+  for (const cpu::Isa isa : {cpu::Isa::amx, cpu::Isa::avx512, cpu::Isa::avx2, cpu::Isa::neon, cpu::Isa::portable}) {
     if (!cpu::isa_present(isa)) continue;
     if (argc > 2 && std::strcmp(argv[2], cpu::isa_name(isa)) != 0) continue;
     sets.push_back(isa);

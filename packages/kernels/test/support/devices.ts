@@ -4,14 +4,14 @@ import { createContext, deviceStatus } from "../../src/create-context.js";
 
 /** A device to test: how to open a context on it, or why that is not possible here. */
 export interface TestDevice {
-  /** "reference", "cpu-portable", "cpu-avx2", "cpu-avx512" or "cuda". */
+  /** "reference", "cpu-portable", "cpu-avx2", "cpu-avx512", "cpu-amx" or "cuda". */
   readonly name: string;
   readonly open: (options?: Pick<ContextOptions, "threads">) => Context;
   /** Set when the device is absent. */
   readonly missing?: string;
 }
 
-const ISAS: readonly CpuIsa[] = ["portable", "avx2", "avx512"];
+const ISAS: readonly CpuIsa[] = ["portable", "avx2", "avx512", "amx"];
 
 function testDevice(name: string, device: "cpu" | "cuda", isa?: CpuIsa): TestDevice {
   const choice = isa === undefined ? {} : { isa };

@@ -40,65 +40,82 @@ Attended attended_of(const AttendParams& params, size_t row, size_t head) {
           selected_count};
 }
 
-// Gathers records into blocks and hands each full block, with the one after it, to the kernel.
-class BlockFeed {
- public:
-  BlockFeed(AttendBlockFunction attend, AttendBlock block, uint32_t query_group)
-      : attend_(attend), block_(block), query_group_(query_group) {}
+// How a row's tokens are cut: after the sink at the ends of pages, so that a piece of mode dense walks whole pages.
+struct Pieces {
+  size_t tokens, sink_tokens, length, count;
+  Pieces(const Cache& cache, const Attended& attended)
+      : tokens(attended.tokens()),
+        sink_tokens(std::min<size_t>(tokens, cache.sink_tokens)),
+        length(AttendScratch::piece_tokens(tokens - sink_tokens)),
+        count(tokens == 0 ? 0 : std::max<size_t>(AttendScratch::pieces(tokens - sink_tokens), 1)) {}
+  size_t begin(size_t piece) const { return piece == 0 ? 0 : sink_tokens + piece * length; }
+  size_t end(size_t piece) const { return std::min(sink_tokens + (piece + 1) * length, tokens); }
+};
 
-  void add(const uint8_t* record) {
-    records_[filling_][count_++] = record;
-    if (count_ == kAttendBlockTokens) turn();
+// Hands spans of records to the kernel, a few at a time.
+class SpanFeed {
+ public:
+  SpanFeed(AttendFunction attend, const AttendCall& call, uint32_t query_group)
+      : attend_(attend), call_(call), query_group_(query_group) {}
+
+  void add(const uint8_t* records, uint32_t tokens) {
+    spans_[count_++] = {records, tokens};
+    // A group wider than the kernel's reads the spans again: few of them, so that it finds them in the second cache.
+    if (count_ == (query_group_ > kAttendHeads ? 2 : kAttendSpans)) run();
   }
 
-  void finish() {
-    turn();
-    if (waiting_ > 0) run(filling_ ^ 1, filling_ ^ 1);
+  void run() {
+    if (count_ == 0) return;
+    AttendCall call = call_;
+    call.spans = spans_;
+    call.span_count = count_;
+    for (uint32_t head = 0; head < query_group_; head += kAttendHeads) {
+      call.heads = std::min(query_group_ - head, kAttendHeads);
+      call.q = call_.q + head * call.head_dim;
+      call.output = call_.output + head * call.head_dim;
+      call.maximum = call_.maximum + head;
+      call.sum = call_.sum + head;
+      attend_(call);
+    }
+    count_ = 0;
   }
 
  private:
-  // The block that was being filled starts to wait; the one that waited runs while its successor is fetched.
-  void turn() {
-    if (count_ == 0) return;
-    for (uint32_t i = count_; i < kAttendBlockTokens; i++) records_[filling_][i] = records_[filling_][0];
-    if (waiting_ > 0) run(filling_ ^ 1, filling_);
-    waiting_ = count_;
-    count_ = 0;
-    filling_ ^= 1;
-  }
-
-  void run(unsigned current, unsigned next) {
-    AttendBlock block = block_;
-    block.records = records_[current];
-    block.next = records_[next];
-    block.tokens = waiting_;
-    for (uint32_t head = 0; head < query_group_; head += kAttendHeads) {
-      block.heads = std::min(query_group_ - head, kAttendHeads);
-      block.q = block_.q + head * block.head_dim;
-      block.output = block_.output + head * block.head_dim;
-      block.maximum = block_.maximum + head;
-      block.sum = block_.sum + head;
-      attend_(block);
-    }
-    waiting_ = 0;
-  }
-
-  AttendBlockFunction attend_;
-  AttendBlock block_;
+  AttendFunction attend_;
+  AttendCall call_;
   uint32_t query_group_;
-  const uint8_t* records_[2][kAttendBlockTokens];
-  unsigned filling_ = 0;
-  uint32_t count_ = 0, waiting_ = 0;
+  AttendSpan spans_[kAttendSpans];
+  uint32_t count_ = 0;
 };
+
+// Feeds selected tokens, [count], that lie scattered over the pages: copied side by side, a bufferful at a time.
+void feed_selected(const Cache& cache, uint32_t slot, uint32_t layer, uint32_t head, const uint32_t* selected,
+                   size_t count, SpanFeed& spans) {
+  constexpr size_t kBufferBytes = size_t{64} << 10;
+  constexpr size_t kAhead = 8;  // records that are fetched while one is copied
+  alignas(64) uint8_t buffer[kBufferBytes];
+  const size_t record_bytes = cache.record_bytes();
+  const auto record = [&](size_t i) { return zone_record(cache, slot, layer, head, selected[i]); };
+  for (size_t begin = 0; begin < count; begin += kBufferBytes / record_bytes) {
+    const size_t end = std::min(begin + kBufferBytes / record_bytes, count);
+    for (size_t i = begin; i < end; i++) {
+      if (i + kAhead < count) {
+        const uint8_t* ahead = record(i + kAhead);
+        for (size_t byte = 0; byte < record_bytes; byte += 64) __builtin_prefetch(ahead + byte);
+      }
+      std::memcpy(buffer + (i - begin) * record_bytes, record(i), record_bytes);
+    }
+    spans.add(buffer, static_cast<uint32_t>(end - begin));
+    spans.run();
+  }
+}
 
 // Feeds the tokens [begin, end) of what a row attends to.
 void feed(const Cache& cache, uint32_t slot, uint32_t layer, uint32_t head, const Attended& attended, size_t begin,
-          size_t end, BlockFeed& blocks) {
-  const size_t record_bytes = cache.record_bytes();
+          size_t end, SpanFeed& spans) {
   const auto add_positions = [&](int64_t first, int64_t last) {
-    for_each_kv_span(cache, slot, layer, head, first, last, [&](const KvSpan& span) {
-      for (uint32_t i = 0; i < span.tokens; i++) blocks.add(span.records + i * record_bytes);
-    });
+    for_each_kv_span(cache, slot, layer, head, first, last,
+                     [&](const KvSpan& span) { spans.add(span.records, span.tokens); });
   };
   const auto window = static_cast<size_t>(attended.first_positions + attended.ring_tokens);
   const auto first_positions = static_cast<size_t>(attended.first_positions);
@@ -107,9 +124,9 @@ void feed(const Cache& cache, uint32_t slot, uint32_t layer, uint32_t head, cons
     const int64_t shift = attended.ring_begin - attended.first_positions;
     add_positions(int64_t(std::max(begin, first_positions)) + shift, int64_t(std::min(end, window)) + shift);
   }
-  for (size_t i = std::max(begin, window); i < end; i++) {
-    blocks.add(zone_record(cache, slot, layer, head, attended.selected[i - window]));
-  }
+  spans.run();
+  const size_t first = std::max(begin, window);
+  if (first < end) feed_selected(cache, slot, layer, head, attended.selected + (first - window), end - first, spans);
 }
 
 // One piece of one row and KV head into its partial softmax.
@@ -126,15 +143,14 @@ void attend_piece(const AttendParams& params, const AttendKernels& kernels, uint
   float* maximum = partial + size_t{query_group} * d;
   std::memset(partial, 0, (size_t{d} + 2) * query_group * sizeof(float));
   for (uint32_t g = 0; g < query_group; g++) maximum[g] = kNothing;
-  AttendBlock block{};
-  block.head_dim = d;
-  block.q = q;
-  block.output = partial;
-  block.maximum = maximum;
-  block.sum = maximum + query_group;
-  BlockFeed blocks(kernels.of(cache.kv_dtype), block, query_group);
-  feed(cache, static_cast<uint32_t>(params.step.slot(row)), params.layer, head, attended, begin, end, blocks);
-  blocks.finish();
+  AttendCall call{};
+  call.head_dim = d;
+  call.q = q;
+  call.output = partial;
+  call.maximum = maximum;
+  call.sum = maximum + query_group;
+  SpanFeed spans(kernels.of(cache.kv_dtype), call, query_group);
+  feed(cache, static_cast<uint32_t>(params.step.slot(row)), params.layer, head, attended, begin, end, spans);
 }
 
 // Joins the pieces of one query head in their order. Returns the log-sum-exp of its logits.
@@ -167,9 +183,12 @@ float join_pieces(const Cache& cache, const float* partials, size_t pieces, uint
 }  // namespace
 
 const AttendKernels& attend_kernels(Isa isa) {
+#if defined(PARISKV_AMX)
+  if (isa >= Isa::amx) return attend_amx;
+#endif
 #if defined(__x86_64__) || defined(_M_X64)
-  if (isa == Isa::avx512) return attend_avx512;
-  if (isa == Isa::avx2) return attend_avx2;
+  if (isa >= Isa::avx512) return attend_avx512;
+  if (isa >= Isa::avx2) return attend_avx2;
 #endif
   (void)isa;
   return attend_portable;
@@ -190,7 +209,7 @@ void attend(Runtime& runtime, const AttendParams& params) {
   for (size_t i = 0; i < heads; i++) {
     if (params.step.slot(i / cache.kv_heads) < 0) continue;
     const Attended attended = attended_of(params, i / cache.kv_heads, i % cache.kv_heads);
-    most_pieces = std::max(most_pieces, AttendScratch::pieces(attended.tokens()));
+    most_pieces = std::max(most_pieces, Pieces(cache, attended).count);
   }
 
   parallel_for(runtime.pool, heads * most_pieces, [&](size_t index, unsigned) {
@@ -198,11 +217,10 @@ void attend(Runtime& runtime, const AttendParams& params) {
     const size_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
     if (params.step.slot(row) < 0) return;
     const Attended attended = attended_of(params, row, head);
-    const size_t tokens = attended.tokens(), length = AttendScratch::piece_tokens(tokens);
-    const size_t begin = piece * length, end = std::min(begin + length, tokens);
-    if (begin >= end) return;
-    attend_piece(params, kernels, interleave, row, static_cast<uint32_t>(head), attended, begin, end,
-                 partials_of(row_head) + piece * stride);
+    const Pieces pieces(cache, attended);
+    if (piece >= pieces.count) return;
+    attend_piece(params, kernels, interleave, row, static_cast<uint32_t>(head), attended, pieces.begin(piece),
+                 pieces.end(piece), partials_of(row_head) + piece * stride);
   });
 
   parallel_for(runtime.pool, heads, [&](size_t row_head, unsigned) {
@@ -214,7 +232,7 @@ void attend(Runtime& runtime, const AttendParams& params) {
       return;
     }
     const bool dense = row_mode(cache, params.layer, params.step, row) == PKV_MODE_DENSE;
-    const size_t pieces = AttendScratch::pieces(attended_of(params, row, head).tokens());
+    const size_t pieces = Pieces(cache, attended_of(params, row, head)).count;
     for (uint32_t g = 0; g < cache.query_group; g++) {
       float* stats = plan.stats + (row * cache.query_heads() + first_query + g) * PKV_STATS_FIELDS;
       stats[PKV_STATS_LSE_ATTENDED] =

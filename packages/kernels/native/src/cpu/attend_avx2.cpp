@@ -2,7 +2,7 @@
 // of 16 elements.
 #include <immintrin.h>
 
-#include "cpu/attend_kernels.h"
+#include "cpu/attend_blocks.h"
 #include "cpu/exp_avx2.h"
 #include "cpu/sum_lanes_avx2.h"
 
@@ -12,7 +12,7 @@ namespace {
 constexpr uint32_t kLanes = 8;
 constexpr uint32_t kTile = 8;           // dot products of one tile
 constexpr uint32_t kUnit = 2 * kLanes;  // elements that one load() yields
-constexpr uint32_t kVectors = kAttendBlockTokens / kLanes;
+constexpr uint32_t kVectors = kBlockTokens / kLanes;
 constexpr uint32_t kLineBytes = 64;
 constexpr float kLowest = -3.40282347e38f;  // the least finite float
 
@@ -42,11 +42,18 @@ struct F16 {
   }
 };
 
-// The logits of one block, [Heads][kAttendBlockTokens].
+// The record of a token; after the last one, that one again.
+template <class Format>
+inline const uint8_t* record(const Block& block, uint32_t head_dim, uint32_t token) {
+  const uint32_t row = token < block.tokens ? token : block.tokens - 1;
+  return block.records + size_t{row} * 2 * head_dim * Format::bytes;
+}
+
+// The logits of one block, [Heads][kBlockTokens].
 template <class Format, uint32_t Heads>
-inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAttendBlockTokens]) {
+inline void compute_logits(const AttendCall& call, const Block& block, float (&logits)[Heads][kBlockTokens]) {
   constexpr uint32_t tile_tokens = Heads == 1 ? 8 : Heads == 2 ? 4 : 2;
-  const uint32_t d = block.head_dim;
+  const uint32_t d = call.head_dim;
   for (uint32_t begin = 0; begin < block.tokens; begin += tile_tokens) {
     __m256 sums[kTile];
 #pragma GCC unroll 8
@@ -55,14 +62,13 @@ inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAtt
 #pragma GCC unroll 8
       for (uint32_t t = 0; t < tile_tokens; t++) {
         __m256 first, second;
-        // What this block reads here, the next block will: the memory is evenly busy. Into the second-level cache,
-        // because one block fills the first.
-        const uint32_t offset = element * Format::bytes;
-        if (offset % kLineBytes == 0) _mm_prefetch(block.next[begin + t] + offset, _MM_HINT_T1);
-        Format::load(block.records[begin + t], element, first, second);
+        // As attend_avx512.cpp fetches.
+        const size_t offset = (size_t{begin + t} * d + element) * Format::bytes;
+        if (offset % kLineBytes == 0) _mm_prefetch(block.next + offset, _MM_HINT_T1);
+        Format::load(record<Format>(block, d, begin + t), element, first, second);
 #pragma GCC unroll 4
         for (uint32_t h = 0; h < Heads; h++) {
-          const float* q = block.q + h * d + element;
+          const float* q = call.q + h * d + element;
           sums[t * Heads + h] = _mm256_fmadd_ps(first, _mm256_loadu_ps(q), sums[t * Heads + h]);
           sums[t * Heads + h] = _mm256_fmadd_ps(second, _mm256_loadu_ps(q + kLanes), sums[t * Heads + h]);
         }
@@ -113,22 +119,22 @@ inline __m256 weigh(float* logits, uint32_t tokens, float& maximum, float& sum, 
 
 // output = output * rescale + sum over tokens of weight * V.
 template <class Format, uint32_t Heads>
-inline void add_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens],
+inline void add_values(const AttendCall& call, const Block& block, const float (&weights)[Heads][kBlockTokens],
                        const __m256 (&rescale)[Heads]) {
-  const uint32_t d = block.head_dim;
+  const uint32_t d = call.head_dim;
   for (uint32_t element = 0; element < d; element += kUnit) {
     __m256 sums[Heads][2];
 #pragma GCC unroll 4
     for (uint32_t h = 0; h < Heads; h++) {
-      const float* output = block.output + h * d + element;
+      const float* output = call.output + h * d + element;
       sums[h][0] = _mm256_mul_ps(_mm256_loadu_ps(output), rescale[h]);
       sums[h][1] = _mm256_mul_ps(_mm256_loadu_ps(output + kLanes), rescale[h]);
     }
     for (uint32_t t = 0; t < block.tokens; t++) {
       __m256 first, second;
-      const uint32_t offset = (d + element) * Format::bytes;
-      if (offset % kLineBytes == 0) _mm_prefetch(block.next[t] + offset, _MM_HINT_T1);
-      Format::load(block.records[t] + d * Format::bytes, element, first, second);
+      const size_t offset = (size_t{kBlockTokens + t} * d + element) * Format::bytes;
+      if (offset % kLineBytes == 0) _mm_prefetch(block.next + offset, _MM_HINT_T1);
+      Format::load(record<Format>(block, d, t) + d * Format::bytes, element, first, second);
 #pragma GCC unroll 4
       for (uint32_t h = 0; h < Heads; h++) {
         const __m256 weight = _mm256_broadcast_ss(&weights[h][t]);
@@ -138,7 +144,7 @@ inline void add_values(const AttendBlock& block, const float (&weights)[Heads][k
     }
 #pragma GCC unroll 4
     for (uint32_t h = 0; h < Heads; h++) {
-      float* output = block.output + h * d + element;
+      float* output = call.output + h * d + element;
       _mm256_storeu_ps(output, sums[h][0]);
       _mm256_storeu_ps(output + kLanes, sums[h][1]);
     }
@@ -147,18 +153,18 @@ inline void add_values(const AttendBlock& block, const float (&weights)[Heads][k
 
 // The same for a block with left-out tokens: weights of 0 are skipped, because 0 * V is not 0 where V is not finite.
 template <class Format, uint32_t Heads>
-void add_kept_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens],
+void add_kept_values(const AttendCall& call, const Block& block, const float (&weights)[Heads][kBlockTokens],
                      const __m256 (&rescale)[Heads]) {
-  const uint32_t d = block.head_dim;
+  const uint32_t d = call.head_dim;
   for (uint32_t h = 0; h < Heads; h++) {
     for (uint32_t element = 0; element < d; element += kUnit) {
-      float* output = block.output + h * d + element;
+      float* output = call.output + h * d + element;
       __m256 first = _mm256_mul_ps(_mm256_loadu_ps(output), rescale[h]);
       __m256 second = _mm256_mul_ps(_mm256_loadu_ps(output + kLanes), rescale[h]);
       for (uint32_t t = 0; t < block.tokens; t++) {
         if (weights[h][t] == 0) continue;
         __m256 v_first, v_second;
-        Format::load(block.records[t] + d * Format::bytes, element, v_first, v_second);
+        Format::load(record<Format>(block, d, t) + d * Format::bytes, element, v_first, v_second);
         first = _mm256_fmadd_ps(_mm256_set1_ps(weights[h][t]), v_first, first);
         second = _mm256_fmadd_ps(_mm256_set1_ps(weights[h][t]), v_second, second);
       }
@@ -169,33 +175,35 @@ void add_kept_values(const AttendBlock& block, const float (&weights)[Heads][kAt
 }
 
 template <class Format, uint32_t Heads>
-void attend_heads(const AttendBlock& block) {
-  alignas(32) float weights[Heads][kAttendBlockTokens];
-  compute_logits<Format, Heads>(block, weights);
-  __m256 rescale[Heads];
-  bool all_kept = true;
-  for (uint32_t h = 0; h < Heads; h++) {
-    rescale[h] = weigh(weights[h], block.tokens, block.maximum[h], block.sum[h], all_kept);
-  }
-  if (all_kept) {
-    add_values<Format, Heads>(block, weights, rescale);
-  } else {
-    add_kept_values<Format, Heads>(block, weights, rescale);
-  }
+void attend_heads(const AttendCall& call) {
+  for_each_block(call, size_t{2} * call.head_dim * Format::bytes, [&](const Block& block) {
+    alignas(32) float weights[Heads][kBlockTokens];
+    compute_logits<Format, Heads>(call, block, weights);
+    __m256 rescale[Heads];
+    bool all_kept = true;
+    for (uint32_t h = 0; h < Heads; h++) {
+      rescale[h] = weigh(weights[h], block.tokens, call.maximum[h], call.sum[h], all_kept);
+    }
+    if (all_kept) {
+      add_values<Format, Heads>(call, block, weights, rescale);
+    } else {
+      add_kept_values<Format, Heads>(call, block, weights, rescale);
+    }
+  });
 }
 
 template <class Format>
-void attend_block(const AttendBlock& block) {
-  switch (block.heads) {
-    case 1: return attend_heads<Format, 1>(block);
-    case 2: return attend_heads<Format, 2>(block);
-    case 3: return attend_heads<Format, 3>(block);
-    default: return attend_heads<Format, 4>(block);
+void attend_spans(const AttendCall& call) {
+  switch (call.heads) {
+    case 1: return attend_heads<Format, 1>(call);
+    case 2: return attend_heads<Format, 2>(call);
+    case 3: return attend_heads<Format, 3>(call);
+    default: return attend_heads<Format, 4>(call);
   }
 }
 
 }  // namespace
 
-const AttendKernels attend_avx2 = {attend_block<F32>, attend_block<Bf16>, attend_block<F16>, kUnit};
+const AttendKernels attend_avx2 = {attend_spans<F32>, attend_spans<Bf16>, attend_spans<F16>, kUnit};
 
 }  // namespace pkv::cpu

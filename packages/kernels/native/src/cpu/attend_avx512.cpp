@@ -3,7 +3,7 @@
 // Every row of K and V is read from memory once and widened once for up to four query heads.
 #include <immintrin.h>
 
-#include "cpu/attend_kernels.h"
+#include "cpu/attend_blocks.h"
 #include "cpu/exp_avx512.h"
 #include "cpu/sum_lanes_avx512.h"
 
@@ -13,7 +13,7 @@ namespace {
 constexpr uint32_t kLanes = 16;
 constexpr uint32_t kTile = 16;          // dot products of one tile: accumulators that fit the 32 registers
 constexpr uint32_t kUnit = 2 * kLanes;  // elements that one load() yields
-constexpr uint32_t kVectors = kAttendBlockTokens / kLanes;
+constexpr uint32_t kVectors = kBlockTokens / kLanes;
 constexpr uint32_t kLineBytes = 64;
 constexpr float kLowest = -3.40282347e38f;  // the least finite float
 
@@ -42,11 +42,18 @@ struct F16 {
   }
 };
 
-// The logits of one block, [Heads][kAttendBlockTokens].
+// The record of a token; after the last one, that one again.
+template <class Format>
+inline const uint8_t* record(const Block& block, uint32_t head_dim, uint32_t token) {
+  const uint32_t row = token < block.tokens ? token : block.tokens - 1;
+  return block.records + size_t{row} * 2 * head_dim * Format::bytes;
+}
+
+// The logits of one block, [Heads][kBlockTokens].
 template <class Format, uint32_t Heads>
-inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAttendBlockTokens]) {
+inline void compute_logits(const AttendCall& call, const Block& block, float (&logits)[Heads][kBlockTokens]) {
   constexpr uint32_t tile_tokens = Heads == 1 ? 16 : Heads == 2 ? 8 : 4;
-  const uint32_t d = block.head_dim;
+  const uint32_t d = call.head_dim;
   for (uint32_t begin = 0; begin < block.tokens; begin += tile_tokens) {
     __m512 sums[kTile];
 #pragma GCC unroll 16
@@ -55,18 +62,18 @@ inline void compute_logits(const AttendBlock& block, float (&logits)[Heads][kAtt
       __m512 q_first[Heads], q_second[Heads];
 #pragma GCC unroll 4
       for (uint32_t h = 0; h < Heads; h++) {
-        q_first[h] = _mm512_loadu_ps(block.q + h * d + element);
-        q_second[h] = _mm512_loadu_ps(block.q + h * d + element + kLanes);
+        q_first[h] = _mm512_loadu_ps(call.q + h * d + element);
+        q_second[h] = _mm512_loadu_ps(call.q + h * d + element + kLanes);
       }
 #pragma GCC unroll 16
       for (uint32_t t = 0; t < tile_tokens; t++) {
         // While the keys of this block are read, the first half of the next block's records is fetched in the order of
         // the memory, and with the values the second half. Into the second-level cache: one block fills the first.
-        const uint8_t* next = block.next[(begin + t) / 2] + ((begin + t) % 2 * d + element) * Format::bytes;
+        const uint8_t* next = block.next + (size_t{begin + t} * d + element) * Format::bytes;
         for (uint32_t line = 0; line < kUnit * Format::bytes; line += kLineBytes)
           _mm_prefetch(next + line, _MM_HINT_T1);
         __m512 first, second;
-        Format::load(block.records[begin + t], element, first, second);
+        Format::load(record<Format>(block, d, begin + t), element, first, second);
 #pragma GCC unroll 4
         for (uint32_t h = 0; h < Heads; h++) {
           sums[h * tile_tokens + t] = _mm512_fmadd_ps(first, q_first[h], sums[h * tile_tokens + t]);
@@ -128,21 +135,21 @@ inline __m512 weigh(float* logits, uint32_t tokens, float& maximum, float& sum, 
 
 // output = output * rescale + sum over tokens of weight * V.
 template <class Format, uint32_t Heads>
-inline void add_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens],
+inline void add_values(const AttendCall& call, const Block& block, const float (&weights)[Heads][kBlockTokens],
                        const __m512 (&rescale)[Heads]) {
-  const uint32_t d = block.head_dim;
+  const uint32_t d = call.head_dim;
   for (uint32_t element = 0; element < d; element += 2 * kUnit) {
     __m512 sums[Heads][4];
 #pragma GCC unroll 4
     for (uint32_t h = 0; h < Heads; h++) {
 #pragma GCC unroll 4
       for (uint32_t i = 0; i < 4; i++) {
-        sums[h][i] = _mm512_mul_ps(_mm512_loadu_ps(block.output + h * d + element + i * kLanes), rescale[h]);
+        sums[h][i] = _mm512_mul_ps(_mm512_loadu_ps(call.output + h * d + element + i * kLanes), rescale[h]);
       }
     }
     for (uint32_t t = 0; t < block.tokens; t++) {
-      const uint8_t* value = block.records[t] + d * Format::bytes;
-      const uint8_t* next = block.next[(kAttendBlockTokens + t) / 2] + (t % 2 * d + element) * Format::bytes;
+      const uint8_t* value = record<Format>(block, d, t) + d * Format::bytes;
+      const uint8_t* next = block.next + (size_t{kBlockTokens + t} * d + element) * Format::bytes;
       for (uint32_t line = 0; line < 2 * kUnit * Format::bytes; line += kLineBytes)
         _mm_prefetch(next + line, _MM_HINT_T1);
       __m512 v[4];
@@ -158,25 +165,25 @@ inline void add_values(const AttendBlock& block, const float (&weights)[Heads][k
 #pragma GCC unroll 4
     for (uint32_t h = 0; h < Heads; h++) {
 #pragma GCC unroll 4
-      for (uint32_t i = 0; i < 4; i++) _mm512_storeu_ps(block.output + h * d + element + i * kLanes, sums[h][i]);
+      for (uint32_t i = 0; i < 4; i++) _mm512_storeu_ps(call.output + h * d + element + i * kLanes, sums[h][i]);
     }
   }
 }
 
 // The same for a block with left-out tokens: weights of 0 are skipped, because 0 * V is not 0 where V is not finite.
 template <class Format, uint32_t Heads>
-void add_kept_values(const AttendBlock& block, const float (&weights)[Heads][kAttendBlockTokens],
+void add_kept_values(const AttendCall& call, const Block& block, const float (&weights)[Heads][kBlockTokens],
                      const __m512 (&rescale)[Heads]) {
-  const uint32_t d = block.head_dim;
+  const uint32_t d = call.head_dim;
   for (uint32_t h = 0; h < Heads; h++) {
     for (uint32_t element = 0; element < d; element += kUnit) {
-      float* output = block.output + h * d + element;
+      float* output = call.output + h * d + element;
       __m512 first = _mm512_mul_ps(_mm512_loadu_ps(output), rescale[h]);
       __m512 second = _mm512_mul_ps(_mm512_loadu_ps(output + kLanes), rescale[h]);
       for (uint32_t t = 0; t < block.tokens; t++) {
         if (weights[h][t] == 0) continue;
         __m512 v_first, v_second;
-        Format::load(block.records[t] + d * Format::bytes, element, v_first, v_second);
+        Format::load(record<Format>(block, d, t) + d * Format::bytes, element, v_first, v_second);
         first = _mm512_fmadd_ps(_mm512_set1_ps(weights[h][t]), v_first, first);
         second = _mm512_fmadd_ps(_mm512_set1_ps(weights[h][t]), v_second, second);
       }
@@ -187,33 +194,35 @@ void add_kept_values(const AttendBlock& block, const float (&weights)[Heads][kAt
 }
 
 template <class Format, uint32_t Heads>
-void attend_heads(const AttendBlock& block) {
-  alignas(64) float weights[Heads][kAttendBlockTokens];
-  compute_logits<Format, Heads>(block, weights);
-  __m512 rescale[Heads];
-  bool all_kept = true;
-  for (uint32_t h = 0; h < Heads; h++) {
-    rescale[h] = weigh(weights[h], block.tokens, block.maximum[h], block.sum[h], all_kept);
-  }
-  if (all_kept) {
-    add_values<Format, Heads>(block, weights, rescale);
-  } else {
-    add_kept_values<Format, Heads>(block, weights, rescale);
-  }
+void attend_heads(const AttendCall& call) {
+  for_each_block(call, size_t{2} * call.head_dim * Format::bytes, [&](const Block& block) {
+    alignas(64) float weights[Heads][kBlockTokens];
+    compute_logits<Format, Heads>(call, block, weights);
+    __m512 rescale[Heads];
+    bool all_kept = true;
+    for (uint32_t h = 0; h < Heads; h++) {
+      rescale[h] = weigh(weights[h], block.tokens, call.maximum[h], call.sum[h], all_kept);
+    }
+    if (all_kept) {
+      add_values<Format, Heads>(call, block, weights, rescale);
+    } else {
+      add_kept_values<Format, Heads>(call, block, weights, rescale);
+    }
+  });
 }
 
 template <class Format>
-void attend_block(const AttendBlock& block) {
-  switch (block.heads) {
-    case 1: return attend_heads<Format, 1>(block);
-    case 2: return attend_heads<Format, 2>(block);
-    case 3: return attend_heads<Format, 3>(block);
-    default: return attend_heads<Format, 4>(block);
+void attend_spans(const AttendCall& call) {
+  switch (call.heads) {
+    case 1: return attend_heads<Format, 1>(call);
+    case 2: return attend_heads<Format, 2>(call);
+    case 3: return attend_heads<Format, 3>(call);
+    default: return attend_heads<Format, 4>(call);
   }
 }
 
 }  // namespace
 
-const AttendKernels attend_avx512 = {attend_block<F32>, attend_block<Bf16>, attend_block<F16>, kUnit};
+const AttendKernels attend_avx512 = {attend_spans<F32>, attend_spans<Bf16>, attend_spans<F16>, kUnit};
 
 }  // namespace pkv::cpu

@@ -22,8 +22,8 @@ void mark_invalid_keys(const uint8_t* codes, size_t code_bytes, uint32_t tokens,
 
 ScorePage score_page(Isa isa) {
 #if defined(__x86_64__) || defined(_M_X64)
-  if (isa == Isa::avx512) return score_page_avx512;
-  if (isa == Isa::avx2) return score_page_avx2;
+  if (isa >= Isa::avx512) return score_page_avx512;
+  if (isa >= Isa::avx2) return score_page_avx2;
 #endif
   (void)isa;
   return score_page_portable;

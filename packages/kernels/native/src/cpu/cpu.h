@@ -9,7 +9,9 @@
 
 namespace pkv::cpu {
 
-enum class Isa { portable, avx2, avx512, neon };  // avx512: F, BW, VL, DQ and VBMI
+// Those of one processor family from less to more: who lacks a version for the last takes that for the one before.
+// avx512: F, BW, VL, DQ and VBMI. amx: the matrix unit, for bf16, beside avx512.
+enum class Isa { portable, neon, avx2, avx512, amx };
 
 struct Runtime {
   Parallel& pool;

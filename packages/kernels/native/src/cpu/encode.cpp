@@ -8,8 +8,8 @@ namespace {
 
 const EncodeKernels& kernels_of(Isa isa) {
 #if defined(__x86_64__) || defined(_M_X64)
-  if (isa == Isa::avx512) return encode_avx512;
-  if (isa == Isa::avx2) return encode_avx2;
+  if (isa >= Isa::avx512) return encode_avx512;
+  if (isa >= Isa::avx2) return encode_avx2;
 #endif
   (void)isa;
   return encode_portable;

@@ -7,7 +7,7 @@
 namespace pkv::cpu {
 namespace {
 
-constexpr size_t kMaxPieces = 64;
+constexpr size_t kMaxPieces = 16;
 
 size_t divide_up(size_t count, size_t by) {
   return (count + by - 1) / by;

@@ -180,8 +180,8 @@ void choose(const StageParams& params, const RerankKernels& kernels, size_t row,
 
 const RerankKernels& rerank_kernels(Isa isa) {
 #if defined(__x86_64__) || defined(_M_X64)
-  if (isa == Isa::avx512) return rerank_avx512;
-  if (isa == Isa::avx2) return rerank_avx2;
+  if (isa >= Isa::avx512) return rerank_avx512;
+  if (isa >= Isa::avx2) return rerank_avx2;
 #endif
   (void)isa;
   return rerank_portable;

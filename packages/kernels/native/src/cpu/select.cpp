@@ -17,8 +17,8 @@ static_assert(kSelectBins <= RerankScratch::bins && kSelectPartials == 4, "the h
 
 const SelectKernels& kernels_of(Isa isa) {
 #if defined(__x86_64__) || defined(_M_X64)
-  if (isa == Isa::avx512) return select_avx512;
-  if (isa == Isa::avx2) return select_avx2;
+  if (isa >= Isa::avx512) return select_avx512;
+  if (isa >= Isa::avx2) return select_avx2;
 #endif
   (void)isa;
   return select_portable;

@@ -175,8 +175,8 @@ void run_block(const Block& block, Work& work) {
 
 const AttendCausalKernels& attend_causal_kernels(Isa isa) {
 #if defined(__x86_64__) || defined(_M_X64)
-  if (isa == Isa::avx512) return attend_causal_avx512;
-  if (isa == Isa::avx2) return attend_causal_avx2;
+  if (isa >= Isa::avx512) return attend_causal_avx512;
+  if (isa >= Isa::avx2) return attend_causal_avx2;
 #endif
   (void)isa;
   return attend_causal_portable;

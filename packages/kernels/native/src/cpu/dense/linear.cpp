@@ -75,8 +75,8 @@ void run_task(const LinearKernels& kernels, const LinearParams& params, const Ta
 
 const LinearKernels& linear_kernels(Isa isa) {
 #if defined(__x86_64__) || defined(_M_X64)
-  if (isa == Isa::avx512) return linear_avx512;
-  if (isa == Isa::avx2) return linear_avx2;
+  if (isa >= Isa::avx512) return linear_avx512;
+  if (isa >= Isa::avx2) return linear_avx2;
 #endif
   (void)isa;
   return linear_portable;

@@ -7,8 +7,8 @@ namespace pkv::cpu {
 
 SwigluRow swiglu_row(Isa isa) {
 #if defined(__x86_64__) || defined(_M_X64)
-  if (isa == Isa::avx512) return swiglu_row_avx512;
-  if (isa == Isa::avx2) return swiglu_row_avx2;
+  if (isa >= Isa::avx512) return swiglu_row_avx512;
+  if (isa >= Isa::avx2) return swiglu_row_avx2;
 #endif
   (void)isa;
   return swiglu_row_portable;

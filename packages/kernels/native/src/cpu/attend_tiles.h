@@ -1,0 +1,83 @@
+// The records of a call in tiles of sixteen, and the reading of the next tile while one is worked on. Internal to each
+// file that includes it: see cpu.h.
+#pragma once
+#include <immintrin.h>
+
+#include "cpu/attend_kernels.h"
+
+namespace pkv::cpu {
+namespace {
+
+constexpr uint32_t kTileTokens = 16;
+constexpr uint32_t kLineBytes = 64;
+constexpr uint32_t kAheadBytes = 3072;
+
+// Reads one word of every line and asks for the lines from `ahead` on. Reads and not prefetches, in the order of the
+// memory and all by one instruction: that is what the processor's own prefetching follows, and it keeps far more lines
+// under way than the prefetches of a program do.
+__attribute__((noinline)) void read_lines(const uint8_t* from, const uint8_t* ahead, uint32_t lines) {
+#pragma GCC unroll 1
+  for (uint32_t line = 0; line < lines; line++) {
+    _mm_prefetch(ahead + line * kLineBytes, _MM_HINT_T2);
+    static_cast<void>(*reinterpret_cast<const volatile uint64_t*>(from + line * kLineBytes));
+  }
+}
+
+// Records of one span, side by side; none after the last.
+struct Tile {
+  const uint8_t* records;  // [tokens, 2, head_dim] kv_dtype
+  uint32_t tokens;         // at most kTileTokens
+};
+
+template <uint32_t RecordBytes>
+class Tiles {
+ public:
+  static constexpr uint32_t kTileLines = kTileTokens * RecordBytes / kLineBytes;
+
+  explicit Tiles(const AttendCall& call) : span_(call.spans), end_(call.spans + call.span_count) {
+    next_ = cut();
+    after_next_ = cut();
+    read(kTileLines);
+  }
+
+  // The tile whose turn it is.
+  Tile take() {
+    const Tile taken = next_;
+    next_ = after_next_;
+    after_next_ = cut();
+    read_lines_ = 0;
+    return taken;
+  }
+
+  // Reads on in the tile after the one taken, at most to its end. One that is not full is left to be read when it is used.
+  void read(uint32_t lines) {
+    if (next_.tokens < kTileTokens) return;
+    const uint32_t at = read_lines_ * kLineBytes, ahead = at + kAheadBytes;
+    constexpr uint32_t kTileBytes = kTileLines * kLineBytes;
+    static_assert(kAheadBytes < kTileBytes, "no further than the tile after next");
+    read_lines(next_.records + at,
+               ahead < kTileBytes ? next_.records + ahead : after_next_.records + (ahead - kTileBytes), lines);
+    read_lines_ += lines;
+  }
+
+ private:
+  Tile cut() {
+    if (span_ == end_) return {end_[-1].records, 0};
+    const uint32_t left = span_->tokens - passed_;
+    const Tile tile{span_->records + size_t{passed_} * RecordBytes, left < kTileTokens ? left : kTileTokens};
+    passed_ += tile.tokens;
+    if (passed_ == span_->tokens) {
+      span_++;
+      passed_ = 0;
+    }
+    return tile;
+  }
+
+  const AttendSpan *span_, *end_;
+  uint32_t passed_ = 0;  // tokens of *span_
+  Tile next_, after_next_;
+  uint32_t read_lines_ = 0;  // of next_
+};
+
+}  // namespace
+}  // namespace pkv::cpu
