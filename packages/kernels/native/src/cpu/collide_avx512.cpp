@@ -24,7 +24,7 @@ void add_votes(const CollidePage& page, const uint8_t* tables, uint32_t first, u
     const uint8_t* next = page.next_ids + size_t{b} * PKV_PAGE_TOKENS;
 #pragma GCC unroll 8
     for (uint32_t g = 0; g < kGroups; g++) {
-      _mm_prefetch(reinterpret_cast<const char*>(next + g * kKeys), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(next + g * kKeys), _MM_HINT_T1);
       const __m512i id = _mm512_loadu_si512(ids + g * kKeys);
       const __m512i low = _mm512_permutex2var_epi8(low0, id, low1);
       const __m512i high = _mm512_permutex2var_epi8(high0, id, high1);

@@ -1,4 +1,4 @@
-// Key summaries of as many keys as a register has lanes (algorithm.md §2): one key a lane, so that every lane does the
+// Key summaries of as many keys as a register has lanes (docs/mathematics.md §2): one key a lane, so that every lane does the
 // specified operations in the specified order, one rounding each, without fused multiply-add. Included by the file of each
 // instruction set, whose flags decide how wide a register is.
 #include <cstring>

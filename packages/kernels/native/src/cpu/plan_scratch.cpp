@@ -41,7 +41,7 @@ size_t AttendScratch::bytes(const Plan& plan) {
 }
 
 size_t RerankScratch::thread_bytes(const Plan& plan) {
-  return 2 * align_scratch(size_t{plan.max_candidates} * 4) + 2 * align_scratch(size_t{plan.max_top_k} * 4) +
+  return 3 * align_scratch(size_t{plan.max_candidates} * 4) + 2 * align_scratch(size_t{plan.max_top_k} * 4) +
          4 * bins * sizeof(uint32_t);
 }
 
@@ -58,6 +58,7 @@ RerankScratch::RerankScratch(const Plan& plan, unsigned thread) {
   };
   candidate_scores = reinterpret_cast<float*>(take(plan.max_candidates));
   keys = reinterpret_cast<uint32_t*>(take(plan.max_candidates));
+  places = reinterpret_cast<uint32_t*>(take(plan.max_candidates));
   chosen = reinterpret_cast<uint32_t*>(take(plan.max_top_k));
   chosen_estimates = reinterpret_cast<float*>(take(plan.max_top_k));
   histogram = reinterpret_cast<uint32_t*>(take(4 * bins));

@@ -35,6 +35,7 @@ struct RerankScratch {
 
   float* candidate_scores;  // [max_candidates]: collision scores of the candidates
   uint32_t* keys;           // [max_candidates]: priorities as integers of the same order
+  uint32_t* places;         // [max_candidates]: the candidates that may be among the top
   uint32_t* chosen;         // [max_top_k]: places of the selected keys among the candidates
   float* chosen_estimates;  // [max_top_k]: their estimates for one query
   uint32_t* histogram;      // [4, bins]: four partial counts, so that equal neighbours do not wait for each other

@@ -27,27 +27,44 @@ uint32_t digit_of_last(const uint32_t* histogram, uint32_t digits, uint32_t& wan
   return digit;
 }
 
-// The top_k-th largest key; `at_threshold` of those that equal it are among the top.
-uint32_t threshold_key(const uint32_t* keys, uint32_t count, uint32_t top_k, uint32_t* histogram,
-                       uint32_t& at_threshold) {
+// What is left of the candidates when the top digit of the top_k-th largest key is known: places [0, count) of those whose
+// digit is not smaller, ascending, and how many are wanted of those where it is equal.
+struct Shortlist {
+  uint32_t count, digit, wanted;
+};
+
+Shortlist shorten(const uint32_t* keys, uint32_t count, uint32_t top_k, uint32_t* histogram, uint32_t* places) {
   constexpr uint32_t bins = RerankScratch::bins;
-  uint32_t wanted = top_k;
+  Shortlist list{0, 0, top_k};
   std::memset(histogram, 0, 4 * bins * sizeof(uint32_t));
   for (uint32_t i = 0; i < count; i++) histogram[(i % 4) * bins + (keys[i] >> kTopShift)]++;
   for (uint32_t bin = 0; bin < bins; bin++) {
     histogram[bin] += histogram[bins + bin] + histogram[2 * bins + bin] + histogram[3 * bins + bin];
   }
-  const uint32_t top = digit_of_last(histogram, 1u << kTopBits, wanted);
-
-  std::memset(histogram, 0, bins * sizeof(uint32_t));
-  for (uint32_t i = 0; i < count; i++) {
-    if (keys[i] >> kTopShift == top) histogram[keys[i] >> kMiddleShift & ((1u << kMiddleBits) - 1)]++;
+  list.digit = digit_of_last(histogram, 1u << kTopBits, list.wanted);
+  for (uint32_t i = 0; i < count; i++) {  // without a branch that nobody can foretell
+    places[list.count] = i;
+    list.count += keys[i] >> kTopShift >= list.digit;
   }
-  const uint32_t middle = top << kMiddleBits | digit_of_last(histogram, 1u << kMiddleBits, wanted);
+  return list;
+}
+
+// The smallest key among the top; `at_threshold` of those that equal it are among them.
+uint32_t threshold_key(const uint32_t* keys, const uint32_t* places, const Shortlist& list, uint32_t* histogram,
+                       uint32_t& at_threshold) {
+  constexpr uint32_t bins = RerankScratch::bins;
+  uint32_t wanted = list.wanted;
+  std::memset(histogram, 0, bins * sizeof(uint32_t));
+  for (uint32_t i = 0; i < list.count; i++) {
+    const uint32_t key = keys[places[i]];
+    if (key >> kTopShift == list.digit) histogram[key >> kMiddleShift & ((1u << kMiddleBits) - 1)]++;
+  }
+  const uint32_t middle = list.digit << kMiddleBits | digit_of_last(histogram, 1u << kMiddleBits, wanted);
 
   std::memset(histogram, 0, bins * sizeof(uint32_t));
-  for (uint32_t i = 0; i < count; i++) {
-    if (keys[i] >> kMiddleShift == middle) histogram[keys[i] & ((1u << kLowBits) - 1)]++;
+  for (uint32_t i = 0; i < list.count; i++) {
+    const uint32_t key = keys[places[i]];
+    if (key >> kMiddleShift == middle) histogram[key & ((1u << kLowBits) - 1)]++;
   }
   const uint32_t low = digit_of_last(histogram, 1u << kLowBits, wanted);
   at_threshold = wanted;
@@ -66,16 +83,18 @@ uint32_t choose_top(float* priorities, uint32_t count, uint32_t top_k, RerankScr
     return count;
   }
   if (top_k == 0) return 0;
+  const Shortlist list = shorten(scratch.keys, count, top_k, scratch.histogram, scratch.places);
   uint32_t at_threshold;
-  const uint32_t threshold = threshold_key(scratch.keys, count, top_k, scratch.histogram, at_threshold);
+  const uint32_t threshold = threshold_key(scratch.keys, scratch.places, list, scratch.histogram, at_threshold);
   uint32_t found = 0;
   for (uint32_t i = 0; found < top_k; i++) {
-    if (scratch.keys[i] < threshold) continue;
-    if (scratch.keys[i] == threshold) {
+    const uint32_t place = scratch.places[i], key = scratch.keys[place];
+    if (key < threshold) continue;
+    if (key == threshold) {
       if (at_threshold == 0) continue;
       at_threshold--;
     }
-    scratch.chosen[found++] = i;
+    scratch.chosen[found++] = place;
   }
   return found;
 }

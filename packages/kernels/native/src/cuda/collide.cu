@@ -1,4 +1,4 @@
-// collide: the votes of every key of the retrieval zone (algorithm.md §3). Reads the ids plane, one byte a key and subspace,
+// collide: the votes of every key of the retrieval zone (docs/mathematics.md §3). Reads the ids plane, one byte a key and subspace,
 // and writes two bytes a key; on the way it counts the scores of each span for select (spans.cuh).
 // A block keeps its vote tables in shared memory (vote_lookup.cuh) and scores one span of pages.
 #include "cuda/launch.h"

@@ -1,4 +1,4 @@
-// Priorities of candidates, and sums of exponentials on the way to them (algorithm.md §4).
+// Priorities of candidates, and sums of exponentials on the way to them (docs/mathematics.md §4).
 #pragma once
 #include <cmath>
 

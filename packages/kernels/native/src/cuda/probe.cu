@@ -1,4 +1,4 @@
-// probe: rotates the queries of every KV head and makes its vote tables (algorithm.md §3 and §4). Exact: equal bytes to the
+// probe: rotates the queries of every KV head and makes its vote tables (docs/mathematics.md §3 and §4). Exact: equal bytes to the
 // reference. A product that goes into a sum is an __fmul_rn, which never fuses with the addition.
 // Costs no bandwidth to speak of: it reads the queries and writes head_dim / 8 * 256 bytes a table. What counts is the
 // latency of one short kernel, so every table is made by several blocks, each of which rotates the queries anew.

@@ -1,4 +1,4 @@
-// The mass that attention leaves out, estimated after the choice where a plan asks for it (algorithm.md §5). Speed does not
+// The mass that attention leaves out, estimated after the choice where a plan asks for it (docs/mathematics.md §5). Speed does not
 // matter here. One cluster for each row and KV head, whose blocks share the candidates and the tokens.
 #include "cuda/rerank_mass.cuh"
 

@@ -1,4 +1,4 @@
-// What attention leaves out: the estimated mass of the keys that are not selected (algorithm.md §5).
+// What attention leaves out: the estimated mass of the keys that are not selected (docs/mathematics.md §5).
 #pragma once
 #include "core/operators.h"
 #include "cuda/compact.cuh"
@@ -81,7 +81,7 @@ __device__ inline double log_sum_others(const uint32_t* counts, const Moments& m
 }
 
 // <q, mu>, which centring takes from every estimate: as the rotation keeps inner products, <q', mu / D> =
-// <rotated, R(mu / D)> (algorithm.md §6). mu, balance, rotated: [head_dim]; signs: bit j set where sign j is -1. By a warp.
+// <rotated, R(mu / D)> (docs/mathematics.md §6). mu, balance, rotated: [head_dim]; signs: bit j set where sign j is -1. By a warp.
 template <class IsNegative>
 __device__ double centring_shift(const float* mu, const float* balance, const float* rotated, uint32_t head_dim,
                                  const IsNegative& is_negative) {

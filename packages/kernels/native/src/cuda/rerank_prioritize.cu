@@ -1,5 +1,5 @@
 // The second part of rerank where a KV head has several rotated queries: the queries' softmax-normalised estimates combined
-// to one priority a candidate (algorithm.md §4). Reads the estimates, 4 bytes a candidate and query, from the second-level
+// to one priority a candidate (docs/mathematics.md §4). Reads the estimates, 4 bytes a candidate and query, from the second-level
 // cache. Every block joins the sums of all tiles anew, which is less than waiting for another.
 #include <cmath>
 

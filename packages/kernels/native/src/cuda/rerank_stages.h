@@ -1,4 +1,4 @@
-// The parts of rerank, in the order in which they are queued (algorithm.md §3 step 5). Each only queues its work.
+// The parts of rerank, in the order in which they are queued (docs/mathematics.md §3 step 5). Each only queues its work.
 #pragma once
 #include "cuda/cuda.h"
 

@@ -1,4 +1,4 @@
-// select: the candidates of every KV head, by histogram and never by sorting (algorithm.md §3). Collide has counted the
+// select: the candidates of every KV head, by histogram and never by sorting (docs/mathematics.md §3). Collide has counted the
 // scores of every span (spans.cuh), so a block knows the cut and its place in the list before it reads its own scores, two
 // bytes a key, twice from the second-level cache. Ties go to the smaller index and the output ascends.
 #include "cuda/launch.h"
