@@ -60,6 +60,20 @@ export interface Codec {
   readonly thresholds: Float32Array;
 }
 
+/**
+ * Copies of records that attention fetched, kept on the device for the next steps: worth having where records lie in host
+ * memory. Records never change, so a line stays true for as long as its slot serves the same sequence; whoever gives the slot
+ * to another one clears its tags. A device that is its own host reads every record where it lies and ignores the hot set.
+ */
+export interface HotSet {
+  /** Lines of each slot, layer and KV head: a power of two in 4..MOST_HOT_LINES. */
+  readonly lines: number;
+  /** `[slots, layers, kvHeads, lines] u32`: zone token + 1, or 0 for an empty line. Begins at a multiple of 16 bytes. */
+  readonly tags: Ref;
+  /** `[slots, layers, kvHeads, lines, 2, headDim] kvDtype`. Begins at a multiple of 16 bytes. */
+  readonly records: Ref;
+}
+
 /** What a cache is made of. All tables are buffers that the memory manager owns and writes. */
 export interface CacheParams {
   readonly layers: number;
@@ -95,6 +109,8 @@ export interface CacheParams {
   readonly budget: Ref;
   /** `[layers, kvHeads, 2, headDim] f32`: centring mu, then balance D. */
   readonly calibration: Ref;
+  /** Default: none. */
+  readonly hotSet?: HotSet;
   readonly codec: Codec;
 }
 
@@ -132,7 +148,8 @@ export type PlanField =
   | "priorities"
   | "selected"
   | "selectedCount"
-  | "stats";
+  | "stats"
+  | "hotHits";
 
 /**
  * Workspaces of the stages, allocated once; nothing allocates after this. With Q = 1 (`mean`) or queryGroup rotated
@@ -146,6 +163,7 @@ export type PlanField =
  * - estimates `[maxRows, kvHeads, Q, maxCandidates] f32`; priorities `[maxRows, kvHeads, maxCandidates] f32`
  * - selected `[maxRows, kvHeads, maxTopK] u32`, ascending; selectedCount `[layers, maxRows, kvHeads] i32`
  * - stats `[layers, maxRows, queryHeads, 3] f32`
+ * - hotHits `[layers, maxRows, kvHeads] i32`: selected keys that attend read from the hot set
  */
 export interface Plan {
   readonly params: PlanParams;
@@ -171,7 +189,10 @@ export interface Step {
   readonly rowCount: number;
 }
 
-/** Time that a verb has taken. */
+/**
+ * Time that a verb has taken. On cuda 0 unless the environment has PARISKV_CUDA_TIMES=1: measuring puts events between the
+ * kernels, which otherwise overlap.
+ */
 export interface VerbTime {
   readonly calls: number;
   readonly microseconds: number;
@@ -196,7 +217,10 @@ export interface Stages {
   attend(args: { plan: Plan; layer: number; step: Step; q: Rows; out: Rows }): void;
   /** Summaries of page number `pageIndex` of `slot` (512 tokens in its ring, all layers and heads) into page `pageId`. */
   encode(args: { cache: Cache; slot: number; pageIndex: number; pageId: number }): void;
-  /** Copies the records of those 512 tokens from the ring into page `pageId`. */
+  /**
+   * Copies the records of those 512 tokens from the ring into page `pageId`. Outside a tape it may go on beside the tapes
+   * that are run after it, until the page's commit: they must leave those ring rows as they are and not read the page.
+   */
   offload(args: { cache: Cache; slot: number; pageIndex: number; pageId: number }): void;
   /** Makes the page retrievable: adds its id and invalid-key counts, sets zoneTokens to (pageIndex + 1) * 512. */
   commit(args: { cache: Cache; slot: number; pageIndex: number; pageId: number }): void;
@@ -277,6 +301,8 @@ export interface Context extends Stages, DenseOperators {
   readonly device: DeviceName;
   /** What was chosen, for people: "avx512, 2 threads". */
   readonly detail: string;
+  /** Bytes of a kind of memory that can still be allocated; beyond all memory where the system does not tell. */
+  availableBytes(kind: MemoryKind): number;
   /** Allocates zeroed memory. Throws OutOfMemoryError with both numbers. */
   allocate(bytes: number, kind: MemoryKind): DeviceBuffer;
   /** Copies between two buffers of this context. */

@@ -4,7 +4,7 @@
  */
 
 /** Version of the C ABI; raised with every change of `native/include/pkv.h`. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 /** Element types of weights and of K and V. */
 export const DTYPE = { F32: 0, BF16: 1, F16: 2 } as const;
@@ -36,6 +36,9 @@ export const PAGE_ADDRESS = { SUMMARY: 0, RECORDS: 1 } as const;
 /** Number of u64 fields of one page address entry. */
 export const PAGE_ADDRESS_FIELDS = 2;
 
+/** Most lines of the hot set of one slot, layer and KV head. */
+export const MOST_HOT_LINES = 8192;
+
 /** Fields of the statistics `[rows, queryHeads, STATS_FIELDS] f32`: log-sum-exp of each share of the attention mass. */
 export const STATS = { LSE_ATTENDED: 0, LSE_UNSELECTED: 1, LSE_OTHERS: 2 } as const;
 /** Number of f32 fields of one statistics entry. */
@@ -53,4 +56,5 @@ export const PLAN_FIELD = {
   SELECTED: 7,
   SELECTED_COUNT: 8,
   STATS: 9,
+  HOT_HITS: 10,
 } as const;

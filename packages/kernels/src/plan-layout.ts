@@ -50,6 +50,7 @@ export function planLayout(shape: PlanShape): { fields: Readonly<Record<PlanFiel
     selected: heads * maxTopK * 4,
     selectedCount: layers * heads * 4,
     stats: layers * heads * queryGroup * STATS_FIELDS * 4,
+    hotHits: layers * heads * 4,
   };
   const fields = {} as Record<PlanField, PlanFieldLayout>;
   let offsetBytes = 0;

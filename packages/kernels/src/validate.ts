@@ -1,6 +1,17 @@
 import { InvalidArgumentError, PAGE_TOKENS } from "@pariskv/quantizer";
-import type { CacheParams, Codec, DeviceBuffer, Dtype, MemoryKind, PlanParams, Ref, Rows, Step } from "./context.js";
-import { BUDGET_FIELDS, PAGE_ADDRESS_FIELDS, ROW_FIELDS } from "./layout.js";
+import type {
+  CacheParams,
+  Codec,
+  DeviceBuffer,
+  Dtype,
+  HotSet,
+  MemoryKind,
+  PlanParams,
+  Ref,
+  Rows,
+  Step,
+} from "./context.js";
+import { BUDGET_FIELDS, MOST_HOT_LINES, PAGE_ADDRESS_FIELDS, ROW_FIELDS } from "./layout.js";
 
 // The checks that every backend makes before it queues anything: shapes, ranges, and that everything referenced lies
 // inside its buffer. Whether a buffer belongs to the context and is still in use is the backend's own check.
@@ -37,6 +48,11 @@ export function dtypeBytes(argument: string, dtype: Dtype): number {
 /** Checks the arguments of `allocate`. */
 export function checkAllocation(bytes: number, kind: MemoryKind): void {
   checkInteger("bytes", bytes, 1, Number.MAX_SAFE_INTEGER);
+  checkMemoryKind(kind);
+}
+
+/** Checks a kind of memory. */
+export function checkMemoryKind(kind: MemoryKind): void {
   checkOneOf("kind", kind, MEMORY_KINDS);
 }
 
@@ -124,7 +140,15 @@ export function checkCacheParams(params: CacheParams): void {
   checkRef("invalidKeys", params.invalidKeys, 4 * heads);
   checkRef("budget", params.budget, 4 * slots * layers * BUDGET_FIELDS);
   checkRef("calibration", params.calibration, 4 * layers * kvHeads * 2 * headDim);
+  if (params.hotSet !== undefined) checkHotSet(params.hotSet, heads, recordBytes(params));
   checkCodec(params.codec, headDim);
+}
+
+function checkHotSet({ lines, tags, records }: HotSet, heads: number, lineBytes: number): void {
+  checkInteger("hotSet.lines", lines, 4, MOST_HOT_LINES);
+  if (!Number.isInteger(Math.log2(lines))) refuse("hotSet.lines", "a power of two", lines);
+  checkRef("hotSet.tags", tags, 4 * heads * lines, 16);
+  checkRef("hotSet.records", records, heads * lines * lineBytes, 16);
 }
 
 /** Checks the capacities and policies of a plan. */

@@ -233,6 +233,32 @@ describeDevices("attend", (device) => {
     }
   });
 
+  it("gives the same bits with a hot set as without, and counts its hits (seed 99)", () => {
+    const random = new Random(99);
+    const many = [1500, 600, 1500].map((zoneTokens) => ({ zoneTokens, ringUsed: 64 }));
+    const options: SceneOptions = { sequences: many, mode: "vote", topK: 40, headDim: 64, kvDtype: "bf16", seed: 99 };
+    using context = device.open();
+    const plain = new Scene(context, options);
+    const hot = new Scene(context, options, { hotLines: 16 });
+    const roomy = new Scene(context, options, { hotLines: 1024 });
+    for (let step = 0; step < 4; step++) {
+      const keys = [...new Set(Array.from({ length: 40 }, () => random.below(600)))].sort((a, b) => a - b);
+      const expected = attendTo(plain, keys);
+      for (const scene of [hot, roomy]) {
+        for (const again of [false, true]) {
+          expectSameBits("output", attendTo(scene, keys), expected);
+          const { buffer, offsetBytes = 0 } = scene.plan.field("hotHits");
+          const hits = new Int32Array(3 * KV_HEADS);
+          buffer.read(offsetBytes, hits);
+          // Only a device that is not its own host keeps what it fetched; 256 sets of four have room for 40 keys.
+          const all = device.name === "cuda" ? keys.length : 0;
+          if (scene === roomy && again) expect(hits).toEqual(new Int32Array(3 * KV_HEADS).fill(all));
+          else for (const count of hits) expect(count).toBeLessThanOrEqual(all);
+        }
+      }
+    }
+  });
+
   it("gives the same bits with one thread and with three, and in a batch as alone (seed 98)", () => {
     const random = new Random(98);
     const selected = Array.from({ length: 500 }, () => random.below(1500));

@@ -112,6 +112,23 @@ describeDevices("contexts and memory", (device) => {
     }
   });
 
+  it("says how much memory of a kind is left, and gives no more than that", () => {
+    using context = device.open();
+    for (const kind of ["device", "pinned", "mapped"] as const) {
+      const availableBytes = context.availableBytes(kind);
+      expect(availableBytes).toBeGreaterThan(2 ** 20);
+      const requestedBytes = 2 * Math.min(availableBytes, 2 ** 50);
+      const error = thrownBy(() => context.allocate(requestedBytes, kind));
+      expect(error).toBeInstanceOf(OutOfMemoryError);
+      expect(error).toMatchObject({ kind, requestedBytes });
+      context.allocate(2 ** 20, kind).dispose();
+    }
+    const other = thrownBy(() => context.availableBytes("disk" as MemoryKind));
+    expect(other).toBeInstanceOf(InvalidArgumentError);
+    context.dispose();
+    expect(thrownBy(() => context.availableBytes("device"))).toBeInstanceOf(DisposedError);
+  });
+
   it("refuses memory that the machine does not have, with both numbers in one sentence", () => {
     using context = device.open();
     const requestedBytes = 2 ** 50;

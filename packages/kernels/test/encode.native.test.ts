@@ -15,8 +15,8 @@ const CASES: Readonly<Record<string, Partial<SceneOptions>>> = {
   "keys of zero norm, not finite and tiny": { keys: "invalid" },
 };
 
-/** Keys that are hard on rounding and on comparisons, each repeated with random signs. */
-const HARD_KEYS: Readonly<Record<string, (random: Random, j: number) => number>> = {
+/** Keys that are hard on rounding and on comparisons, each repeated with random signs; `sign` is the rotation's of j. */
+const HARD_KEYS: Readonly<Record<string, (random: Random, j: number, sign: number) => number>> = {
   denormal: (random) => (random.below(9) - 4) * 2 ** -149,
   "negative zeros around one value": (_, j) => (j === 17 ? 2.5 : -0),
   "all equal": () => 1,
@@ -25,6 +25,14 @@ const HARD_KEYS: Readonly<Record<string, (random: Random, j: number) => number>>
   "the largest bf16": () => 3.3895313892515355e38,
   "a norm whose square overflows": (random) => random.normal() * 1e19,
   "a norm whose square underflows": (random) => random.normal() * 1e-23,
+  // Coordinates 0 and 8 cancel in every second subspace, and nothing is left there but coordinate 16.
+  "subspaces whose norm underflows": (_, j, sign) =>
+    sign *
+    (new Map([
+      [0, 1],
+      [8, 1],
+      [16, 1e-25],
+    ]).get(j) ?? 0),
   "one channel a thousand times larger": (random, j) => random.normal() * (j === 5 ? 1000 : 1),
   "weights beyond the largest": (random) => random.normal() * 1e6,
 };
@@ -49,15 +57,6 @@ describeDevices("encode", (device) => {
   it("agrees to the bit on keys that are hard to round (seed 62)", () => {
     using context = device.open();
     for (const headDim of [64, 128, 256]) {
-      const random = new Random(62);
-      const kinds = Object.values(HARD_KEYS);
-      const records = new Float32Array(PAGE_TOKENS * 2 * headDim);
-      for (let token = 0; token < PAGE_TOKENS; token++) {
-        for (let j = 0; j < headDim; j++) {
-          const value = kinds[token % kinds.length]!(random, j);
-          records[token * 2 * headDim + j] = random.below(2) === 0 && token % 3 === 0 ? -value : value;
-        }
-      }
       const scene = new Scene(context, {
         sequences: [{ zoneTokens: 0, ringUsed: 0 }],
         kvHeads: 1,
@@ -66,11 +65,20 @@ describeDevices("encode", (device) => {
         sinkTokens: 0,
         ringTokens: PAGE_TOKENS,
       });
+      const { quantizer } = scene.data;
+      const random = new Random(62);
+      const kinds = Object.values(HARD_KEYS);
+      const records = new Float32Array(PAGE_TOKENS * 2 * headDim);
+      for (let token = 0; token < PAGE_TOKENS; token++) {
+        for (let j = 0; j < headDim; j++) {
+          const value = kinds[token % kinds.length]!(random, j, quantizer.signs[j]!);
+          records[token * 2 * headDim + j] = random.below(2) === 0 && token % 3 === 0 ? -value : value;
+        }
+      }
       scene.window.write(0, records);
       context.encode({ cache: scene.cache, slot: 0, pageIndex: 0, pageId: 1 });
       const expected = new Uint8Array(summaryLayout(headDim).headPageBytes);
       const counts = new Uint32Array((headDim / 8) * CENTROIDS);
-      const { quantizer } = scene.data;
       encodePage(quantizer, noCalibration(headDim), records, 0, 2 * headDim, PAGE_TOKENS, expected, counts);
       expectSameBits(`summaries, head_dim ${headDim}`, readSummaries(scene, 1), expected);
     }

@@ -59,6 +59,12 @@ describe("argument checks", () => {
     window: [{ buffer, offsetBytes: 0 }],
     pageAddress: [{ buffer, offsetBytes: 4 }],
     idCounts: [{ buffer }],
+    hotSet: [
+      { lines: 4, tags: { buffer }, records: { buffer } },
+      { lines: 6, tags: { buffer: scene.window }, records: { buffer: scene.window } },
+      { lines: 16384, tags: { buffer: scene.window }, records: { buffer: scene.window } },
+      { lines: 4, tags: { buffer: scene.window, offsetBytes: 8 }, records: { buffer: scene.window } },
+    ],
     codec: [
       undefined,
       { ...scene.cache.params.codec, signs },

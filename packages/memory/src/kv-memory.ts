@@ -9,7 +9,9 @@ import {
 import { DisposedError, InvalidArgumentError, OutOfMemoryError, requireInteger } from "@pariskv/quantizer";
 import { checkGeometry, type KvGeometry } from "./geometry.js";
 import {
+  checkHotLines,
   DEFAULT_SLAB_PAGES,
+  hotBytesPerSlot,
   MOST_SEQUENCE_TOKENS,
   MOST_SLOTS,
   pagesPerSequence,
@@ -40,12 +42,19 @@ export interface KvMemoryOptions {
   readonly summaryKind?: MemoryKind;
   /** Where the K and V of pages live. Default `mapped`. */
   readonly recordKind?: MemoryKind;
+  /**
+   * Lines of the hot set of each slot, layer and KV head: records that were fetched from host memory and stay on the device
+   * for the next steps. 0 or a power of two; default 0, none. Only a device that is not its own host uses it.
+   */
+  readonly hotLines?: number;
 }
 
 /** Bytes that a {@link KvMemory} holds, by what they are for. */
 export interface KvMemoryBytes {
   readonly window: number;
   readonly tables: number;
+  /** Records of the hot set and their tags. */
+  readonly hotSet: number;
   readonly summaries: number;
   readonly records: number;
 }
@@ -78,6 +87,7 @@ export class KvMemory {
   readonly pages: PagePool;
   readonly #window: DeviceBuffer;
   readonly #tables: Tables;
+  readonly #hotSet: { readonly tags: DeviceBuffer; readonly records: DeviceBuffer } | undefined;
   readonly #taken: { dispose(): void }[] = [];
   readonly #freeSlots: number[];
   #disposed = false;
@@ -88,9 +98,10 @@ export class KvMemory {
    * @throws InvalidArgumentError for shapes that cannot work, OutOfMemoryError with nothing leaked.
    */
   constructor(options: KvMemoryOptions) {
-    const { context, geometry, zones, codec, slots, maxTokens, countIds } = options;
+    const { context, geometry, zones, codec, slots, maxTokens, countIds, hotLines = 0 } = options;
     checkGeometry(geometry);
     checkZones(zones);
+    checkHotLines(hotLines);
     requireInteger("slots", slots, 1, MOST_SLOTS);
     requireInteger("maxTokens", maxTokens, 1, MOST_SEQUENCE_TOKENS);
     this.context = context;
@@ -126,6 +137,10 @@ export class KvMemory {
         budget: allocate(bytes.budget),
         calibration: allocate(bytes.calibration),
       };
+      if (hotLines > 0) {
+        const hot = hotBytesPerSlot(geometry, hotLines);
+        this.#hotSet = { tags: allocate(slots * hot.tags), records: allocate(slots * hot.records) };
+      }
       const { zoneTokens, pageTable, idCounts, invalidKeys, budget, calibration } = this.#tables;
       this.cache = take(
         context.createCache({
@@ -143,6 +158,13 @@ export class KvMemory {
           invalidKeys: { buffer: invalidKeys },
           budget: { buffer: budget },
           calibration: { buffer: calibration },
+          ...(this.#hotSet && {
+            hotSet: {
+              lines: hotLines,
+              tags: { buffer: this.#hotSet.tags },
+              records: { buffer: this.#hotSet.records },
+            },
+          }),
           codec,
         }),
       );
@@ -161,6 +183,7 @@ export class KvMemory {
     return {
       window: this.#window.bytes,
       tables: tables + this.pages.addressTable.bytes,
+      hotSet: this.#hotSet ? this.#hotSet.tags.bytes + this.#hotSet.records.bytes : 0,
       ...this.pages.allocatedBytes,
     };
   }
@@ -263,7 +286,7 @@ export class KvMemory {
   /** Forgets what the slot's last sequence left in the tables; its window is overwritten before it is read. */
   #clearSlot(slot: number): void {
     const { zoneTokens, invalidKeys, budget, idCounts } = this.#tables;
-    for (const table of [zoneTokens, invalidKeys, budget, idCounts]) {
+    for (const table of [zoneTokens, invalidKeys, budget, idCounts, this.#hotSet?.tags]) {
       if (!table) continue;
       const slotBytes = table.bytes / this.slots;
       table.write(slot * slotBytes, new Uint8Array(slotBytes));

@@ -1,5 +1,5 @@
-import { BUDGET_FIELDS, PAGE_ADDRESS_FIELDS } from "@pariskv/kernels";
-import { CENTROIDS, SUBSPACE_DIM } from "@pariskv/quantizer";
+import { BUDGET_FIELDS, MOST_HOT_LINES, PAGE_ADDRESS_FIELDS } from "@pariskv/kernels";
+import { CENTROIDS, InvalidArgumentError, requireInteger, SUBSPACE_DIM } from "@pariskv/quantizer";
 import { type KvGeometry, recordBytes } from "./geometry.js";
 import { ringTokens, sealedPages, type ZoneShape } from "./zones.js";
 
@@ -9,6 +9,30 @@ export const DEFAULT_SLAB_PAGES = 16;
 export const MOST_SEQUENCE_TOKENS = 2 ** 26;
 /** The most sequences that can live at the same time. */
 export const MOST_SLOTS = 4096;
+
+/**
+ * Lines of a hot set for steps that fetch `topK` keys of a KV head: room for the keys of four steps at least, as far as a hot set
+ * goes, because most keys of a step are wanted again by the next ones.
+ */
+export function hotLinesFor(topK: number): number {
+  requireInteger("topK", topK, 1, Number.MAX_SAFE_INTEGER);
+  return Math.min(MOST_HOT_LINES, 2 ** Math.ceil(Math.log2(4 * topK)));
+}
+
+/** Refuses numbers of hot lines that no cache has. Throws InvalidArgumentError. */
+export function checkHotLines(hotLines: number): void {
+  if (hotLines === 0) return;
+  requireInteger("hotLines", hotLines, 4, MOST_HOT_LINES);
+  if (!Number.isInteger(Math.log2(hotLines))) {
+    throw new InvalidArgumentError({ argument: "hotLines", expected: "0 or a power of two", received: hotLines });
+  }
+}
+
+/** Bytes of the hot sets of one slot, all layers and KV heads: the records, and their tags. */
+export function hotBytesPerSlot(geometry: KvGeometry, hotLines: number) {
+  const lines = geometry.layers * geometry.kvHeads * hotLines;
+  return { records: lines * recordBytes(geometry), tags: lines * 4 };
+}
 
 /** Bytes of the window of one slot: sink and ring of all layers and KV heads. */
 export function windowBytesPerSlot(geometry: KvGeometry, zones: ZoneShape): number {

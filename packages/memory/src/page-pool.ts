@@ -30,6 +30,13 @@ interface Slab {
   readonly records: DeviceBuffer;
 }
 
+/** How far {@link PagePool.reserve} has come. */
+export interface PageReservation {
+  readonly takenBytes: number;
+  /** Bytes of all slabs that it will take. */
+  readonly wantedBytes: number;
+}
+
 /**
  * Pages with reference counts over slabs of arena memory. A page is 512 tokens of all layers and KV heads; who holds a
  * page retains it, and a page that nobody holds is free for the next sequence.
@@ -40,7 +47,7 @@ export class PagePool {
   readonly #options: PagePoolOptions;
   readonly #references: Uint32Array;
   readonly #slabs: Slab[] = [];
-  readonly #free: number[] = [];
+  #free: number[] = [];
   #usedPages = 0;
 
   /**
@@ -107,6 +114,26 @@ export class PagePool {
     this.#references[pageId] = 1;
     this.#usedPages++;
     return pageId;
+  }
+
+  /**
+   * Takes the slabs that `pages` further pages need, one with each step of the iterator: taking memory needs time, and
+   * whoever asks may show how far it has come, or stop. What was taken stays the pool's.
+   *
+   * @throws OutOfMemoryError when the pool may not hold that many, or its context has no memory for a slab.
+   */
+  *reserve(pages: number): Generator<PageReservation, void> {
+    this.requireAvailable(pages);
+    const { capacityPages, slabPages, geometry } = this.#options;
+    const heldBy = (slabs: number) => Math.min(capacityPages, slabs * slabPages);
+    const before = heldBy(this.#slabs.length);
+    const wanted = heldBy(Math.ceil((before + pages - this.#free.length) / slabPages));
+    const pageBytes = pageSummaryBytes(geometry) + pageRecordBytes(geometry);
+    while (this.#free.length < pages) {
+      this.#grow();
+      const taken = heldBy(this.#slabs.length);
+      yield { takenBytes: (taken - before) * pageBytes, wantedBytes: (wanted - before) * pageBytes };
+    }
   }
 
   /** Adds a reference. Throws InvalidArgumentError when nobody holds the page. */
@@ -179,7 +206,7 @@ export class PagePool {
       throw error;
     }
     this.#slabs.push({ summaries, records });
-    // Ids are taken from the end: the smallest comes first.
-    for (let page = pages - 1; page >= 0; page--) this.#free.push(first + page);
+    // Ids are taken from the end: those that were free before come first, then the smallest.
+    this.#free = Array.from({ length: pages }, (_, index) => first + pages - 1 - index).concat(this.#free);
   }
 }

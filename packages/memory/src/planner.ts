@@ -2,7 +2,9 @@ import type { MemoryKind } from "@pariskv/kernels";
 import { OutOfMemoryError, requireInteger, requireOneOf } from "@pariskv/quantizer";
 import { checkGeometry, type KvGeometry, pageRecordBytes, pageSummaryBytes } from "./geometry.js";
 import {
+  checkHotLines,
   DEFAULT_SLAB_PAGES,
+  hotBytesPerSlot,
   MOST_SEQUENCE_TOKENS,
   MOST_SLOTS,
   pagesPerSequence,
@@ -27,6 +29,8 @@ export interface MemoryPlanRequest {
   readonly summaryKind?: MemoryKind;
   /** Where the K and V of pages live. Default `mapped`. */
   readonly recordKind?: MemoryKind;
+  /** Lines of the hot set of each KV head, as in KvMemory. Default 0: none. */
+  readonly hotLines?: number;
   /** Bytes of model weights on the device. Default 0. */
   readonly weightBytes?: number;
   /**
@@ -38,7 +42,7 @@ export interface MemoryPlanRequest {
 
 /** One line of a memory plan. */
 export interface MemoryPlanLine {
-  readonly purpose: "weights" | "workspaces" | "window" | "tables" | "summaries" | "records";
+  readonly purpose: "weights" | "workspaces" | "window" | "tables" | "hot set" | "summaries" | "records";
   readonly kind: MemoryKind;
   readonly bytes: number;
 }
@@ -81,6 +85,7 @@ const MEMORY_KINDS: readonly MemoryKind[] = ["device", "pinned", "mapped"];
  */
 export function planMemory(request: MemoryPlanRequest): MemoryPlan {
   const { geometry, zones, contextTokens, sequences, countIds, workspaceBytes = 0 } = request;
+  const { hotLines = 0 } = request;
   const { slabPages = DEFAULT_SLAB_PAGES, summaryKind = "device", recordKind = "mapped", weightBytes = 0 } = request;
   checkGeometry(geometry);
   checkZones(zones);
@@ -89,6 +94,7 @@ export function planMemory(request: MemoryPlanRequest): MemoryPlan {
   requireInteger("slabPages", slabPages, 1, 2 ** 24);
   requireOneOf("summaryKind", summaryKind, MEMORY_KINDS);
   requireOneOf("recordKind", recordKind, MEMORY_KINDS);
+  checkHotLines(hotLines);
   requireInteger("weightBytes", weightBytes, 0, Number.MAX_SAFE_INTEGER);
   const workspaces = typeof workspaceBytes === "function" ? workspaceBytes(contextTokens) : workspaceBytes;
   requireInteger("workspaceBytes", workspaces, 0, Number.MAX_SAFE_INTEGER);
@@ -99,11 +105,13 @@ export function planMemory(request: MemoryPlanRequest): MemoryPlan {
   // Pages are taken slab by slab; the last slab of the pool is cut to its capacity.
   const heldPages = Math.min(capacityPages, Math.ceil(pages / slabPages) * slabPages);
   const tables = tableBytes(geometry, { slots: sequences, maxPages, capacityPages, countIds });
+  const hot = hotBytesPerSlot(geometry, hotLines);
   const all: MemoryPlanLine[] = [
     { purpose: "weights", kind: "device", bytes: weightBytes },
     { purpose: "workspaces", kind: "device", bytes: workspaces },
     { purpose: "window", kind: "device", bytes: sequences * windowBytesPerSlot(geometry, zones) },
     { purpose: "tables", kind: "device", bytes: Object.values(tables).reduce((sum, value) => sum + value, 0) },
+    { purpose: "hot set", kind: "device", bytes: sequences * (hot.records + hot.tags) },
     { purpose: "summaries", kind: summaryKind, bytes: heldPages * pageSummaryBytes(geometry) },
     { purpose: "records", kind: recordKind, bytes: heldPages * pageRecordBytes(geometry) },
   ];

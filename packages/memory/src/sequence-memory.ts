@@ -1,6 +1,7 @@
 import { DisposedError, InvalidArgumentError, PAGE_TOKENS, requireInteger } from "@pariskv/quantizer";
 import { Flush } from "./flush.js";
 import type { KvMemory } from "./kv-memory.js";
+import type { PageReservation } from "./page-pool.js";
 import { copyWindow, restoreWindow } from "./window-copy.js";
 import { ringTokens, sealedPages, type ZoneCounts, zoneCounts } from "./zones.js";
 
@@ -90,6 +91,17 @@ export class SequenceMemory {
   }
 
   /**
+   * Takes the memory of the pages that `count` further tokens will seal, slab by slab as `PagePool.reserve` does, so that
+   * appending them takes none.
+   *
+   * @throws InvalidArgumentError past `maxTokens`, OutOfMemoryError when the pool or its context is too small.
+   */
+  reserve(count: number): Generator<PageReservation, void> {
+    this.requireRoom(count);
+    return this.#memory.pages.reserve(this.pagesDue(count));
+  }
+
+  /**
    * Makes sure that one step can append `count` tokens: {@link SequenceMemory.requireRoom}, and room in the ring. The
    * sequence stays as it is.
    *
@@ -147,6 +159,20 @@ export class SequenceMemory {
     this.commitPending();
     for (let flush = this.beginFlush(); flush !== null; flush = this.beginFlush()) flush.commit();
     return this.#pages.length - before;
+  }
+
+  /**
+   * Commits what an earlier call enqueued and enqueues every page that is due: one step later, so that their copies run
+   * beside the next step. Returns the number of pages that became retrievable.
+   *
+   * @throws OutOfMemoryError when a page cannot be had; its tokens stay in the ring.
+   */
+  flushBehind(): number {
+    const before = this.#pages.length;
+    this.commitPending();
+    const committed = this.#pages.length - before;
+    while (this.beginFlush() !== null);
+    return committed;
   }
 
   /** Commits every enqueued page. */

@@ -9,7 +9,7 @@ export interface ZoneShape {
   readonly sinkTokens: number;
   /** Newest tokens that are always attended. */
   readonly localTokens: number;
-  /** Most tokens that one step appends to a sequence; the ring has room for them before the flush. */
+  /** Most tokens that one step appends to a sequence; the ring has room for two such steps before the flush. */
   readonly chunkTokens: number;
 }
 
@@ -30,9 +30,12 @@ export function checkZones(zones: ZoneShape): void {
   requireInteger("zones.chunkTokens", zones.chunkTokens, 1, MOST_TOKENS);
 }
 
-/** Rows of the ring: a full local window and update buffer, one token short of a flush, and one more chunk. */
+/**
+ * Rows of the ring: a full local window and update buffer, one token short of a flush, and two chunks: one that is appended
+ * while pages of the one before it are on their way out.
+ */
 export function ringTokens(zones: ZoneShape): number {
-  return zones.localTokens + PAGE_TOKENS - 1 + zones.chunkTokens;
+  return zones.localTokens + PAGE_TOKENS - 1 + 2 * zones.chunkTokens;
 }
 
 /**

@@ -57,6 +57,25 @@ describe("a flush", () => {
     expect([...invalidKeys]).toEqual([0, 0, 0, 0]);
   });
 
+  it("behind the next step enqueues now and commits then, and the ring has room for that step", () => {
+    const test = new TestMemory();
+    const sequence = test.build(text(DUE - 1));
+    const { chunkTokens } = ZONES;
+    const seen = [];
+    for (let tokens = DUE - 1; tokens < DUE + 16 * chunkTokens; tokens += chunkTokens) {
+      sequence.prepareAppend(chunkTokens);
+      test.append(sequence, text(chunkTokens, tokens));
+      seen.push([sequence.flushBehind(), sequence.pending.length]);
+      test.expectTokens(sequence, text(tokens + chunkTokens));
+    }
+    // The page is due with the first chunk, and the next one eight chunks later.
+    const none = [0, 0];
+    const later = [none, none, none, none, none, none];
+    expect(seen).toEqual([[0, 1], [1, 0], ...later, [0, 1], [1, 0], ...later, [0, 1]]);
+    expect(sequence.flush()).toBe(1);
+    expect(sequence.zoneTokens).toBe(3 * 512);
+  });
+
   it("commits in the order of its pages, whatever order is tried", () => {
     const { test, sequence, ids } = twoPagesDue();
     const [first, second] = [sequence.beginFlush(), sequence.beginFlush()];
@@ -179,12 +198,12 @@ describe("appending", () => {
   it("refuses to overwrite ring rows that were not flushed", () => {
     const test = new TestMemory();
     const sequence = test.build(text(DUE - 1));
-    test.append(sequence, text(ZONES.chunkTokens, DUE - 1));
-    const full = `Expected the ring to be flushed before 1 tokens are appended but received "591 tokens in a ring of 591".`;
+    for (const chunk of [0, 1]) test.append(sequence, text(ZONES.chunkTokens, DUE - 1 + chunk * ZONES.chunkTokens));
+    const full = `Expected the ring to be flushed before 1 tokens are appended but received "655 tokens in a ring of 655".`;
     expect(() => sequence.prepareAppend(1)).toThrow(full);
     expect(() => sequence.advance(1)).toThrow(full);
     sequence.flush();
     sequence.prepareAppend(1);
-    test.expectTokens(sequence, text(DUE - 1 + ZONES.chunkTokens));
+    test.expectTokens(sequence, text(DUE - 1 + 2 * ZONES.chunkTokens));
   });
 });

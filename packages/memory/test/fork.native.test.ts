@@ -14,7 +14,7 @@ const PARENT = seal(2) - 1;
 const LENGTHS = [
   ...[0, 1, sinkTokens - 1, sinkTokens, sinkTokens + 1, 300],
   ...[sinkTokens + 511, sinkTokens + 512, sinkTokens + 513, seal(0) - 1, seal(0), seal(0) + 1],
-  ...[sinkTokens + 590, sinkTokens + 591, sinkTokens + 592, sinkTokens + 1023, sinkTokens + 1024, sinkTokens + 1025],
+  ...[sinkTokens + 654, sinkTokens + 655, sinkTokens + 656, sinkTokens + 1023, sinkTokens + 1024, sinkTokens + 1025],
   ...[seal(1) - 1, seal(1), seal(1) + 1, PARENT - 1, PARENT],
 ];
 

@@ -1,4 +1,4 @@
-import { BUDGET_FIELDS, createContext } from "@pariskv/kernels";
+import { BUDGET_FIELDS, createContext, type HotSet } from "@pariskv/kernels";
 import { DisposedError, InvalidArgumentError, OutOfMemoryError } from "@pariskv/quantizer";
 import { describe, expect, it } from "vitest";
 import type { KvMemoryOptions } from "../src/index.js";
@@ -35,6 +35,38 @@ describe("slots", () => {
     expect([...new Set(budget)]).toEqual([0]);
     test.grow(second, text(DUE, 9000));
     test.expectTokens(second, text(DUE, 9000));
+  });
+});
+
+describe("the hot set", () => {
+  const lines = 8;
+  const heads = GEOMETRY.layers * GEOMETRY.kvHeads;
+
+  it("is none unless it is asked for", () => {
+    const { memory } = new TestMemory();
+    expect([memory.cache.params.hotSet, memory.bytes.hotSet]).toEqual([undefined, 0]);
+  });
+
+  it("has a line and a tag for each slot, layer, KV head and line", () => {
+    const { memory } = new TestMemory({ slots: 3, hotLines: lines });
+    const { tags, records } = memory.cache.params.hotSet as HotSet;
+    expect([tags.buffer.bytes, records.buffer.bytes]).toEqual([3 * heads * lines * 4, 3 * heads * lines * 256]);
+    expect([tags.buffer.kind, records.buffer.kind]).toEqual(["device", "device"]);
+    expect(memory.bytes.hotSet).toBe(tags.buffer.bytes + records.buffer.bytes);
+  });
+
+  it("is empty for the next sequence of a slot and for a fork, and stays as it is for the others", () => {
+    const test = new TestMemory({ slots: 3, hotLines: lines });
+    const [first, second] = [test.build(text(DUE)), test.build(text(DUE, 9000))];
+    const { buffer } = (test.memory.cache.params.hotSet as HotSet).tags;
+    buffer.write(0, new Uint32Array(3 * heads * lines).fill(7));
+    first.dispose();
+    const fork = second.fork();
+    expect(fork.slot).toBe(first.slot);
+    const tags = new Uint32Array(3 * heads * lines);
+    buffer.read(0, tags);
+    const slots = [0, 1, 2].map((slot) => tags.subarray(slot * heads * lines, (slot + 1) * heads * lines));
+    expect(slots.map((own) => [...new Set(own)])).toEqual([0, 1, 2].map((slot) => [slot === fork.slot ? 0 : 7]));
   });
 });
 
@@ -126,6 +158,9 @@ describe("the constructor", () => {
     ["kvHeads", { geometry: { ...GEOMETRY, kvHeads: 1.5 } }],
     ["queryGroup", { geometry: { ...GEOMETRY, queryGroup: 9 } }],
     ["headDim", { geometry: { ...GEOMETRY, headDim: 64.5 } }],
+    ["hotLines", { hotLines: 3 }],
+    ["hotLines", { hotLines: 24 }],
+    ["hotLines", { hotLines: 16384 }],
     ["kvDtype", { geometry: { ...GEOMETRY, kvDtype: "f64" as "f32" } }],
   ] as [string, Partial<KvMemoryOptions>][])("refuses a wrong %s by name, and leaks nothing", (argument, options) => {
     const context = createContext({ device: "reference" });

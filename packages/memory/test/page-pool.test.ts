@@ -56,6 +56,41 @@ describe("PagePool", () => {
     expect(allocations.bytes("device")).toBe(pool.allocatedBytes.summaries + pool.addressTable.bytes);
   });
 
+  it("takes slabs ahead of their pages, one a step, and says how far it is", () => {
+    const { pool, allocations } = createPool();
+    const pageBytes = pageSummaryBytes(GEOMETRY) + pageRecordBytes(GEOMETRY);
+    pool.allocate();
+    const steps = [];
+    for (const { takenBytes, wantedBytes } of pool.reserve(4)) {
+      const { summaries, records } = pool.allocatedBytes;
+      expect(takenBytes).toBe(summaries + records - 2 * pageBytes);
+      steps.push([takenBytes / pageBytes, wantedBytes / pageBytes]);
+    }
+    expect(steps).toEqual([
+      [2, 3],
+      [3, 3],
+    ]);
+    const taken = allocations.live.size;
+    expect([...pool.reserve(4)]).toEqual([]);
+    expect(Array.from({ length: 4 }, () => pool.allocate())).toEqual([1, 2, 3, 4]);
+    expect(allocations.live.size).toBe(taken);
+    expect(() => pool.reserve(1).next()).toThrow(OutOfMemoryError);
+  });
+
+  it("keeps what a reservation that fails or is given up has taken", () => {
+    const { pool, allocations } = createPool();
+    expect(pool.reserve(5).next().done).toBe(false);
+    expect(pool.allocatedBytes.records).toBe(2 * pageRecordBytes(GEOMETRY));
+    allocations.allowed = 3;
+    expect(() => [...pool.reserve(5)]).toThrow(OutOfMemoryError);
+    expect(pool.allocatedBytes.records).toBe(4 * pageRecordBytes(GEOMETRY));
+    expect([pool.usedPages, pool.availablePages]).toEqual([0, 5]);
+    allocations.allowed = Number.POSITIVE_INFINITY;
+    expect([...pool.reserve(5)]).toHaveLength(1);
+    pool.dispose();
+    expect(allocations.live.size).toBe(0);
+  });
+
   it("enters the address of every page of a slab, where records() says they lie", () => {
     const { pool } = createPool();
     const ids = Array.from({ length: 5 }, () => pool.allocate());

@@ -3,6 +3,7 @@ import { OutOfMemoryError } from "@pariskv/quantizer";
 import { describe, expect, it } from "vitest";
 import {
   fitMemory,
+  hotLinesFor,
   type KvGeometry,
   kvBytesPerToken,
   longestContext,
@@ -49,6 +50,20 @@ describe("bytes of a token", () => {
   });
 });
 
+describe("hotLinesFor", () => {
+  it.each([
+    [1, 4],
+    [100, 512],
+    [128, 512],
+    [129, 1024],
+    [1024, 4096],
+    [2048, 8192],
+    [4096, 8192],
+  ])("has room for four steps of %d keys, as far as a hot set goes: %d lines", (topK, lines) => {
+    expect(hotLinesFor(topK)).toBe(lines);
+  });
+});
+
 describe("planMemory", () => {
   it.each([
     { contextTokens: 20, sequences: 1, countIds: false, slabPages: 2 },
@@ -56,23 +71,26 @@ describe("planMemory", () => {
     { contextTokens: 533, sequences: 1, countIds: true, slabPages: 16 },
     { contextTokens: 1600, sequences: 1, countIds: false, slabPages: 2 },
     { contextTokens: 1600, sequences: 3, countIds: true, slabPages: 4 },
+    { contextTokens: 1600, sequences: 2, countIds: false, slabPages: 4, hotLines: 64 },
   ])("predicts to the byte what is allocated when every page is in use: %o", (options) => {
     const context = createContext({ device: "reference" });
     const allocations = trackAllocations(context);
-    const { contextTokens, sequences, countIds, slabPages } = options;
-    const test = new TestMemory({ context, slots: sequences, maxTokens: contextTokens, countIds, slabPages });
+    const { contextTokens, sequences, countIds, slabPages, hotLines = 0 } = options;
+    const test = new TestMemory({ context, slots: sequences, maxTokens: contextTokens, countIds, slabPages, hotLines });
     for (let i = 0; i < sequences; i++) test.build(text(contextTokens));
     const staging = 2 * ZONES.chunkTokens * 2 * 64 * 4 + ZONES.chunkTokens * 8;
-    const plan = planMemory({ geometry: GEOMETRY, zones: ZONES, contextTokens, sequences, countIds, slabPages });
+    const shape = { geometry: GEOMETRY, zones: ZONES, contextTokens, sequences };
+    const plan = planMemory({ ...shape, countIds, slabPages, hotLines });
     expect(plan.pages).toBe(test.memory.pages.usedPages);
     expect(plan.bytes).toEqual({
       device: allocations.bytes("device") - staging,
       pinned: allocations.bytes("pinned"),
       mapped: allocations.bytes("mapped"),
     });
-    const { window, tables, summaries, records } = test.memory.bytes;
+    const { window, tables, hotSet, summaries, records } = test.memory.bytes;
     const byPurpose = Object.fromEntries(plan.lines.map((line) => [line.purpose, line.bytes]));
-    expect({ summaries: 0, records: 0, ...byPurpose }).toEqual({ window, tables, summaries, records });
+    const all = { window, tables, "hot set": hotSet, summaries, records };
+    expect({ "hot set": 0, summaries: 0, records: 0, ...byPurpose }).toEqual(all);
   });
 
   it("puts every line where it is asked to lie", () => {
@@ -104,6 +122,7 @@ describe("planMemory", () => {
     ["weightBytes", { weightBytes: -1 }],
     ["workspaceBytes", { workspaceBytes: () => Number.NaN }],
     ["headDim", { geometry: { ...llama, headDim: 100 } }],
+    ["hotLines", { hotLines: 100 }],
     ["recordKind", { recordKind: "disk" as "mapped" }],
     ["zones.sinkTokens", { zones: { ...zones, sinkTokens: -1 } }],
   ])("refuses a wrong %s by name", (argument, options) => {

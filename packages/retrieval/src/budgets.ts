@@ -1,4 +1,5 @@
-import { BUDGET, BUDGET_FIELDS, MODE } from "@pariskv/kernels";
+import { BUDGET, BUDGET_FIELDS, type DeviceName, MODE } from "@pariskv/kernels";
+import { hotLinesFor } from "@pariskv/memory";
 import { candidateCount, paperShares, tierLimits } from "@pariskv/quantizer";
 import { layerMode, layerPolicy, type Mode, type RetrievalPolicy } from "./policy.js";
 
@@ -25,6 +26,17 @@ export function planCapacity(policy: RetrievalPolicy, layers: number, maxTokens:
     maxTopK = Math.max(maxTopK, Math.min(topK, maxTokens));
   }
   return { maxZoneTokens: maxTokens, maxCandidates, maxTopK };
+}
+
+/**
+ * Lines of the hot set that suits a policy on a device: none where the device is its own host, or no layer searches.
+ */
+export function defaultHotLines(policy: RetrievalPolicy, layers: number, device: DeviceName): number {
+  if (device !== "cuda") return 0;
+  const searching = Array.from({ length: layers }, (_, layer) => layerPolicy(policy, layer)).filter(
+    ({ mode }) => mode !== "dense",
+  );
+  return searching.length === 0 ? 0 : hotLinesFor(Math.max(...searching.map(({ topK }) => topK)));
 }
 
 /** Writes the budgets of all layers for a zone of `zoneTokens` into `budgets`, `[layers, BUDGET_FIELDS] i32`. */

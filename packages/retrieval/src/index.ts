@@ -1,7 +1,7 @@
 export type { LayerArrays, PrefillArrays } from "./array-steps.js";
 export { ArraySteps } from "./array-steps.js";
 export type { PlanCapacity } from "./budgets.js";
-export { planCapacity } from "./budgets.js";
+export { defaultHotLines, planCapacity } from "./budgets.js";
 export type { RetrieverOptions } from "./create-retriever.js";
 export { createRetriever } from "./create-retriever.js";
 export type { Crossover, CrossoverPoint } from "./measure-crossover.js";

@@ -22,6 +22,11 @@ export interface RetrieverSettings {
   readonly seed?: number;
   /** mu and D of every layer and KV head, `[layers, kvHeads, 2, headDim] f32`. Default: mu = 0, D = 1. */
   readonly calibration?: Float32Array;
+  /**
+   * Lines of the hot set of each KV head: records that stay on the device after they were fetched from host memory. 0 or a
+   * power of two. Default: `defaultHotLines` of the policy on a device that is not its own host, else none.
+   */
+  readonly hotLines?: number;
   /** Pages of all sequences together. Default: enough for `maxSequences` sequences of `maxTokens`. */
   readonly capacityPages?: number;
 }

@@ -10,7 +10,7 @@ import {
 } from "@pariskv/kernels";
 import { KvMemory, MOST_SLOTS, type SequenceMemory, zoneCounts } from "@pariskv/memory";
 import { createQuantizer, DisposedError, InvalidArgumentError, requireInteger } from "@pariskv/quantizer";
-import { fillBudgets, planCapacity } from "./budgets.js";
+import { defaultHotLines, fillBudgets, planCapacity } from "./budgets.js";
 import { layerMode, layerPolicy, type Mode, type RetrievalPolicy, resolvePolicy } from "./policy.js";
 import { requireMode } from "./require-mode.js";
 import { DEFAULT_ZONES, type RetrieverSettings } from "./retriever-settings.js";
@@ -23,6 +23,8 @@ export interface StepEntry {
   readonly sequence: Sequence;
   /** Tokens that a prefill step appends to its one sequence. Left out, the step decodes one token of each sequence. */
   readonly tokens?: number;
+  /** Of a prefill step: another one follows, so that pages may leave the ring beside it and be sealed behind it. */
+  readonly more?: boolean;
 }
 
 /** Queries, keys and values of a step's rows, after RoPE, and where the attention goes. */
@@ -42,6 +44,8 @@ interface OpenStep {
   readonly entries: readonly { readonly sequence: Sequence; readonly tokens: number }[];
   /** What the rows of a decode step see; undefined in a prefill step. */
   readonly seen: readonly RowSeen[] | undefined;
+  /** Whether pages are sealed one step later. */
+  readonly more: boolean;
 }
 
 /**
@@ -110,6 +114,7 @@ export class Retriever {
           slots: maxSequences,
           maxTokens,
           countIds: this.policy.votes === "tiered",
+          hotLines: settings.hotLines ?? defaultHotLines(this.policy, shape.layers, context.device),
           ...(settings.capacityPages !== undefined && { capacityPages: settings.capacityPages }),
         }),
       );
@@ -155,8 +160,8 @@ export class Retriever {
 
   /**
    * Begins a step: checks that every sequence has room, and writes slots and positions of its rows in the order of
-   * `entries`. A decode step has one row of each sequence, a prefill step `tokens` rows of one. Pages that an earlier
-   * `endStep` could not seal are sealed first.
+   * `entries`. A decode step has one row of each sequence, a prefill step `tokens` rows of one. Pages that are on their
+   * way out, or that an earlier `endStep` could not seal, are sealed first; a prefill step leaves the former on their way.
    *
    * @throws InvalidArgumentError or OutOfMemoryError with no token appended and no step begun.
    */
@@ -170,7 +175,7 @@ export class Retriever {
     if (sequences.size < all.length) refuse("entries", "different sequences", "one of them twice");
     for (const sequence of sequences) {
       if (!this.#sequences.has(sequence)) refuse("entries", "sequences of this retriever", "another's");
-      this.#seal(sequence);
+      if (!isPrefill || sequence.memory.pagesDue(0) > 0) this.#seal(sequence);
     }
     for (const { sequence, tokens } of all) sequence.memory.prepareAppend(tokens);
     // Each sequence has its pages; all of them together must have them too.
@@ -186,7 +191,11 @@ export class Retriever {
       rows[row * ROW_FIELDS + ROW.POSITION] = sequence.tokens + (isPrefill ? row : 0);
     }
     this.#rowTable.write(0, rows);
-    this.#open = { entries: all, seen: isPrefill ? undefined : all.map(({ sequence }) => this.#seen(sequence)) };
+    this.#open = {
+      entries: all,
+      seen: isPrefill ? undefined : all.map(({ sequence }) => this.#seen(sequence)),
+      more: isPrefill && entries.some(({ more }) => more),
+    };
     return this.step(rowCount);
   }
 
@@ -216,8 +225,8 @@ export class Retriever {
   }
 
   /**
-   * Ends a step: counts its tokens, seals the pages that are due and renews the budgets. A sequence that was disposed on
-   * the way is left out.
+   * Ends a step: counts its tokens, seals the pages that are due and renews the budgets. Where another prefill step
+   * follows, pages are enqueued now and sealed when that one ends. A sequence that was disposed on the way is left out.
    *
    * @throws InvalidArgumentError without a step, OutOfMemoryError when a page cannot be had: the tokens are counted and
    * stay in the ring, and the next step of their sequence tries again.
@@ -225,13 +234,16 @@ export class Retriever {
   endStep(): void {
     this.#use();
     if (!this.#open) refuse("the step", "begun before it ends", "no open step");
-    const { entries, seen } = this.#open;
+    const { entries, seen, more } = this.#open;
     this.#open = undefined;
     if (seen) this.statistics.close(seen);
     const alive = entries.filter(({ sequence }) => !sequence.memory.disposed);
     // All sequences count their tokens before any of them may fail to seal a page.
     for (const { sequence, tokens } of alive) sequence.memory.advance(tokens);
-    for (const { sequence } of alive) this.#seal(sequence);
+    for (const { sequence } of alive) {
+      if (more) this.#renewAfter(sequence, () => sequence.memory.flushBehind());
+      else this.#seal(sequence);
+    }
   }
 
   /** Gives up a step: its rows are overwritten by the next one. Without a step it does nothing. */
@@ -280,9 +292,13 @@ export class Retriever {
 
   /** Seals the pages of a sequence that are due; its budgets follow from the length of its zone. */
   #seal(sequence: Sequence): void {
+    this.#renewAfter(sequence, () => sequence.memory.flush());
+  }
+
+  #renewAfter(sequence: Sequence, flush: () => void): void {
     const before = sequence.counts.zone;
     try {
-      sequence.memory.flush();
+      flush();
     } finally {
       if (sequence.counts.zone > before) this.#renewBudget(sequence);
     }

@@ -10,6 +10,8 @@ export interface LayerStatistics {
   readonly candidates: number;
   /** Keys of the retrieval zone that were fetched and attended, summed over KV heads. */
   readonly selected: number;
+  /** Of those, how many lay in the hot set and did not come from host memory, summed over KV heads. */
+  readonly hotHits: number;
   /** Bytes of ids, codes and weights that the search read. */
   readonly summaryBytesRead: number;
   /** Bytes of K and V that attention read. */
@@ -44,6 +46,7 @@ export interface RowSeen {
 interface StepReading {
   readonly candidates: Int32Array;
   readonly selected: Int32Array;
+  readonly hotHits: Int32Array;
   readonly mass: Float32Array | undefined;
 }
 
@@ -86,6 +89,7 @@ export class StepStatistics {
     const heads = layerCount * this.#rows * geometry.kvHeads;
     const candidates = this.#field("candidateCount", new Int32Array(heads));
     const selected = this.#field("selectedCount", new Int32Array(heads));
+    const hotHits = this.#field("hotHits", new Int32Array(heads));
     const mass = plan.params.estimateMass
       ? this.#field("stats", new Float32Array(heads * geometry.queryGroup * STATS_FIELDS))
       : undefined;
@@ -93,7 +97,7 @@ export class StepStatistics {
       const layers = Array.from({ length: layerCount }, (_, layer) => {
         const layerRung = layerMode(policy, layer, tokens.zone, mode);
         if (layerRung === "dense") return this.#dense(tokens);
-        return this.#searched(layer * this.#rows + row, tokens, layerRung, { candidates, selected, mass });
+        return this.#searched(layer * this.#rows + row, tokens, layerRung, { candidates, selected, hotHits, mass });
       });
       const recordBytesRead = layers.reduce((sum, layer) => sum + layer.recordBytesRead, 0);
       const allTokens = tokens.sink + tokens.zone + tokens.ring;
@@ -114,6 +118,7 @@ export class StepStatistics {
       mode: "dense",
       candidates: 0,
       selected: zone * geometry.kvHeads,
+      hotHits: 0,
       summaryBytesRead: 0,
       recordBytesRead: (sink + zone + ring) * geometry.kvHeads * recordBytes(geometry),
       estimatedMass: 1,
@@ -140,6 +145,7 @@ export class StepStatistics {
       mode,
       candidates,
       selected,
+      hotHits: sumOf(step.hotHits),
       summaryBytesRead: idBytes + candidates * (bytesPerKey - subspaces),
       recordBytesRead: ((sink + ring) * kvHeads + selected) * recordBytes(this.#source.geometry),
       estimatedMass: mass ? meanAttendedShare(mass) : null,

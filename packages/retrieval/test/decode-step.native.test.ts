@@ -19,7 +19,7 @@ const CASES = [
 ] as const;
 
 /** The first tokens, the end of the sink, both seals, the ring's wrap, and a step behind each. */
-const BOUNDARIES = [1, ZONES.sinkTokens, SEALED[0], ZONES.sinkTokens + 591, SEALED[1]];
+const BOUNDARIES = [1, ZONES.sinkTokens, SEALED[0], ZONES.sinkTokens + 655, SEALED[1]];
 
 function rungOf(layer: number, zone: number): Rung {
   const topK = layer === 2 ? 40 : 24;

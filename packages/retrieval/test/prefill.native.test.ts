@@ -72,7 +72,7 @@ describeDevices(`prefill (seed ${SEED})`, (device) => {
     const sequence = driver.start(stream, 0);
     const width = SHAPE.queryHeads * SHAPE.headDim;
     // Each chunk is followed by a jump to the next place of interest: the start, the seals, the ring's wrap.
-    for (const begin of [0, SEALED[0] - 20, ZONES.sinkTokens + 570, SEALED[1] - 10, SEALED[1] + 25]) {
+    for (const begin of [0, SEALED[0] - 20, ZONES.sinkTokens + 634, SEALED[1] - 10, SEALED[1] + 25]) {
       driver.prefill(sequence, stream, Math.max(begin, sequence.tokens));
       const outputs = prefillAttending(driver.retriever, sequence, 30);
       for (const row of [0, 1, 4, 5, 19, 20, 29]) {

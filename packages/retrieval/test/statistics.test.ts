@@ -26,7 +26,7 @@ describe(`statistics (seed ${SEED})`, () => {
     expect(searched).toMatchObject({
       tokens,
       layers: [
-        { mode: "scan", candidates: 1024, selected: 40, summaryBytesRead: 1024 * CODES_AND_WEIGHTS },
+        { mode: "scan", candidates: 1024, selected: 40, hotHits: 0, summaryBytesRead: 1024 * CODES_AND_WEIGHTS },
         { mode: "vote", candidates: 2 * 80, selected: 40, summaryBytesRead: 1024 * IDS + 160 * CODES_AND_WEIGHTS },
       ],
       recordBytesRead: 2 * searchedLayer,
@@ -38,6 +38,7 @@ describe(`statistics (seed ${SEED})`, () => {
       mode: "dense",
       candidates: 0,
       selected: 1024,
+      hotHits: 0,
       summaryBytesRead: 0,
       recordBytesRead: denseLayer,
       estimatedMass: 1,

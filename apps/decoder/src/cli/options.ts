@@ -38,7 +38,7 @@ export const commandFlags = {
     ...outputFlags,
   },
   compare: { ...promptFlags, ...lengthFlags, ...contextFlags, ...retrievalFlags, ...deviceFlags, ...outputFlags },
-  plan: { ...contextFlags, ...planFlags, ...retrievalFlags, ...outputFlags },
+  plan: { ...contextFlags, ...planFlags, ...retrievalFlags, ...deviceFlags, ...outputFlags },
   doctor: { ...deviceFlags, ...outputFlags },
   bench: { ...benchFlags, kvDtype: contextFlags.kvDtype, ...retrievalFlags, ...deviceFlags, ...outputFlags },
 } as const satisfies Readonly<Record<string, Readonly<Record<string, Flag<unknown>>>>>;

@@ -1,6 +1,7 @@
 import { ModelFileError } from "@pariskv/quantizer";
 import type { RowStatistics, Sequence } from "@pariskv/retrieval";
 import type { CommandIo } from "../cli/command-io.js";
+import { MemoryProgress } from "../cli/memory-progress.js";
 import { Progress } from "../cli/progress.js";
 import { type ChooseToken, generate, prefill, type StopReason } from "../model/generate.js";
 import { StopStrings } from "../text/stop-strings.js";
@@ -28,6 +29,8 @@ export interface Answer {
   readonly kvBytesRead: number;
   /** Bytes of key summaries that all steps read. */
   readonly summaryBytesRead: number;
+  /** Share of the keys that were searched and fetched that lay in the hot set; null when no layer searched. */
+  readonly hotShare: number | null;
 }
 
 /**
@@ -41,9 +44,11 @@ export async function prefillWithProgress(
   tokenIds: ArrayLike<number>,
   io: CommandIo,
 ): Promise<Prefill> {
+  const memory = new MemoryProgress(io);
   const progress = new Progress(io, "prefill", Math.max(1, tokenIds.length));
   const begin = performance.now();
   const logits = await prefill(model, sequence, tokenIds, {
+    onReserve: (reservation) => memory.show(reservation),
     onTokens: (moreTokens) => progress.add(moreTokens),
     signal: io.signal,
   });
@@ -114,13 +119,20 @@ class Reads {
   #share = 0;
   #kvBytes = 0;
   #summaryBytes = 0;
+  #selected = 0;
+  #hotHits = 0;
 
   count(read: () => readonly RowStatistics[]): void {
     const begin = performance.now();
     for (const { readShare, recordBytesRead, layers } of read()) {
       this.#share += readShare;
       this.#kvBytes += recordBytesRead;
-      for (const { summaryBytesRead } of layers) this.#summaryBytes += summaryBytesRead;
+      for (const { mode, summaryBytesRead, selected, hotHits } of layers) {
+        this.#summaryBytes += summaryBytesRead;
+        if (mode === "dense") continue;
+        this.#selected += selected;
+        this.#hotHits += hotHits;
+      }
     }
     this.#steps++;
     this.ownMs += performance.now() - begin;
@@ -133,6 +145,7 @@ class Reads {
       readShare: mean(this.#share),
       kvBytesRead: this.#kvBytes,
       summaryBytesRead: this.#summaryBytes,
+      hotShare: this.#selected === 0 ? null : this.#hotHits / this.#selected,
     };
   }
 }

@@ -2,10 +2,11 @@ import { readFileSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { availableMemory, constrainedMemory } from "node:process";
 import { formatTable } from "@pariskv/evaluation";
-import { deviceStatus } from "@pariskv/kernels";
+import { type Context, deviceStatus } from "@pariskv/kernels";
 import type { CommandIo } from "../cli/command-io.js";
 import { EXIT } from "../cli/exit-code.js";
 import type { DoctorOptions } from "../cli/options.js";
+import { measureReadSpeeds, type ReadSpeed } from "./read-speeds.js";
 import { openContext } from "./session.js";
 
 /** Says what this machine offers, what was chosen, and why. Exit code 4 when the asked device is not there. */
@@ -23,6 +24,7 @@ export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<
     lockedMemoryLimit: lockedMemoryLimit(),
     devices,
     chosen: { device: context.device, detail: context.detail },
+    reads: measureReadSpeeds(context),
   };
   if (options.json) {
     io.writeOutput(`${JSON.stringify(report)}\n`);
@@ -39,9 +41,20 @@ export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<
     ["page-locked memory", report.lockedMemoryLimit],
     ...devices.map((status) => [status.device, status.available ? `yes  ${status.detail}` : `no   ${status.reason}`]),
     ["chosen", `${context.device} (${context.detail})`],
+    ...report.reads.map((read) => [readName(context, read), readText(read)]),
   ];
   io.writeOutput(`${formatTable([{ title: "this machine" }, { title: "" }], rows)}\n`);
   return EXIT.ok;
+}
+
+/** On a GPU there are two kinds of memory to read, and the host's is read in place. */
+function readName({ device }: Context, { kind }: ReadSpeed): string {
+  if (device !== "cuda") return "memory is read at";
+  return kind === "device" ? "device memory is read at" : "mapped host memory is read at";
+}
+
+function readText(read: ReadSpeed): string {
+  return "reason" in read ? `not measured: ${read.reason}` : `${(read.bytesPerSecond / 1e9).toFixed(1)} GB/s`;
 }
 
 /** The limit on page-locked memory, as the kernel says it: `unlimited`, bytes, or `unknown` where it does not say. */

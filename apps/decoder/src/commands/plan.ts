@@ -14,7 +14,7 @@ import type { PlanOptions } from "../cli/options.js";
 import { decoderMemoryRequest } from "../model/decoder-memory.js";
 import { resolveModelPath } from "../model-files/model-folder.js";
 import { readModelOutline } from "../model-files/model-outline.js";
-import { memoryLimits, policyOf } from "./session.js";
+import { memoryLimits, openContext, policyOf } from "./session.js";
 
 /** What `pariskv plan --json` prints. */
 interface PlanReport {
@@ -36,13 +36,15 @@ export async function runPlan(options: PlanOptions, io: CommandIo): Promise<numb
   const outline = readModelOutline(resolveModelPath(options.model, io.environment));
   const { maxPositions, weightDtype } = outline.config;
   const contextTokens = options.ctxSize === 0 ? maxPositions : options.ctxSize;
+  using context = openContext(options.device);
   const request = decoderMemoryRequest(outline, {
     sequences,
+    device: context.device,
     policy: policyOf(options),
     ...(kvDtype !== "auto" && { kvDtype }),
   });
   const { lines, bytes, pages } = planMemory({ ...request, contextTokens });
-  const limits = memoryLimits();
+  const limits = memoryLimits(context);
   const report: PlanReport = {
     contextTokens,
     sequences,
@@ -70,9 +72,12 @@ function describe(report: PlanReport): string {
     [{ title: "what" }, { title: "where" }, { title: "MiB", align: "right" }],
     lines.map((line) => [line.purpose, line.kind, mebibytes(line.bytes)]),
   );
-  const total = bytes.device + bytes.pinned + bytes.mapped;
-  const free = "sharedBytes" in limits ? limits.sharedBytes : limits.deviceBytes + limits.hostBytes;
-  const sum = `${mebibytes(total)} MiB of ${mebibytes(free)} MiB free`;
+  const host = bytes.pinned + bytes.mapped;
+  const part = (needed: number, free: number) => `${mebibytes(needed)} MiB of ${mebibytes(free)} MiB free`;
+  const sum =
+    "sharedBytes" in limits
+      ? part(host + bytes.device, limits.sharedBytes)
+      : `${part(bytes.device, limits.deviceBytes)} on the device, ${part(host, limits.hostBytes)} on the host`;
   const what = `${sequences} × ${contextTokens} tokens`;
   const kv = `${perToken.kvBytes} bytes of K and V and ${perToken.summaryBytes} bytes of summaries a token`;
   const verdict = fits ? `fits: ${sum}` : `does not fit: ${sum}; ${remedy(report)}`;

@@ -1,4 +1,3 @@
-import { availableMemory } from "node:process";
 import { type Context, createContext, type DeviceName, deviceStatus } from "@pariskv/kernels";
 import { fitMemory, longestContext, type MemoryLimits, planMemory } from "@pariskv/memory";
 import { InvalidArgumentError, OutOfMemoryError } from "@pariskv/quantizer";
@@ -67,9 +66,11 @@ export function openContext(device: string): Context {
   return createContext({ device: name as DeviceName | "auto" });
 }
 
-/** What this process may still allocate for a decoder. */
-export function memoryLimits(): MemoryLimits {
-  return { sharedBytes: Math.max(0, availableMemory() - PROCESS_BYTES) };
+/** What may still be allocated for a decoder on a context. */
+export function memoryLimits(context: Context): MemoryLimits {
+  const hostBytes = Math.max(0, context.availableBytes("mapped") - PROCESS_BYTES);
+  if (context.device !== "cuda") return { sharedBytes: hostBytes };
+  return { deviceBytes: context.availableBytes("device"), hostBytes };
 }
 
 /**
@@ -88,14 +89,15 @@ export async function openSession(options: SessionOptions, io: CommandIo): Promi
       io.writeNotice(`not applied from generation_config.json: ${unappliedSettings.join(", ")}\n`);
     const wanted = wantedContext(folder, options.ctxSize);
     const memory = memoryOptions(options);
-    const request = decoderMemoryRequest(folder, memory);
     const tokenizer = TextTokenizer.open(folder.path);
     const promptIds =
       options.prompt === undefined ? new Uint32Array() : encodePrompt(tokenizer, options.prompt, wanted);
     const isCuttable = options.ctxSize === 0;
-    const maxTokens = fitContext(request, wanted, Math.max(1, promptIds.length), isCuttable, io);
     context = openContext(options.device);
     sayFallback(options.device, context, io);
+    const request = decoderMemoryRequest(folder, { ...memory, device: context.device });
+    const limits = memoryLimits(context);
+    const maxTokens = fitContext(request, limits, wanted, Math.max(1, promptIds.length), isCuttable, io);
     const model = await loadModel(
       folder,
       context,
@@ -144,12 +146,12 @@ function encodePrompt(tokenizer: TextTokenizer, prompt: string, maxTokens: numbe
 /** The length that fits into free memory: what is wanted, or less where it may be cut, which is then said in one line. */
 function fitContext(
   request: DecoderMemoryRequest,
+  limits: MemoryLimits,
   wanted: number,
   neededTokens: number,
   isCuttable: boolean,
   io: CommandIo,
 ): number {
-  const limits = memoryLimits();
   const { short } = fitMemory(planMemory({ ...request, contextTokens: wanted }), limits);
   if (!short) return wanted;
   const longest = longestContext({ ...request, contextTokens: wanted }, limits, wanted);

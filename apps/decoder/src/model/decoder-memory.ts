@@ -1,4 +1,4 @@
-import { type Dtype, planLayout, ROW_FIELDS } from "@pariskv/kernels";
+import { type DeviceName, type Dtype, planLayout, ROW_FIELDS } from "@pariskv/kernels";
 import {
   type KvGeometry,
   type MemoryPlan,
@@ -9,7 +9,7 @@ import {
   sealedPages,
 } from "@pariskv/memory";
 import { PAGE_TOKENS } from "@pariskv/quantizer";
-import { DEFAULT_ZONES, planCapacity, type RetrievalPolicy, resolvePolicy } from "@pariskv/retrieval";
+import { DEFAULT_ZONES, defaultHotLines, planCapacity, type RetrievalPolicy, resolvePolicy } from "@pariskv/retrieval";
 import type { ModelConfig } from "../model-files/config.js";
 import { activationBytes } from "./activations.js";
 import { requireSupportedShape } from "./supported-shape.js";
@@ -23,6 +23,8 @@ export interface DecoderMemoryOptions {
   /** Element type of the stored K and V. Default `bf16`. */
   readonly kvDtype?: Dtype | undefined;
   readonly policy?: Partial<RetrievalPolicy> | undefined;
+  /** Where the model will run. Default `cpu`. */
+  readonly device?: DeviceName | undefined;
 }
 
 /** A request to the planner for contexts of any length. */
@@ -44,11 +46,12 @@ export function decoderMemoryRequest(
 ): DecoderMemoryRequest {
   const { config } = model;
   requireSupportedShape(config, model.path);
-  const { sequences = 1, forkTokens, kvDtype = "bf16" } = options;
+  const { sequences = 1, forkTokens, kvDtype = "bf16", device = "cpu" } = options;
   const { layers, kvHeads, queryHeads, headDim } = config;
   const geometry: KvGeometry = { layers, kvHeads, queryGroup: queryHeads / kvHeads, headDim, kvDtype };
   const policy = resolvePolicy(options.policy ?? {}, layers);
-  const shared = { geometry, zones: DEFAULT_ZONES, countIds: policy.votes === "tiered" };
+  const hotLines = defaultHotLines(policy, layers, device);
+  const shared = { geometry, zones: DEFAULT_ZONES, countIds: policy.votes === "tiered", hotLines };
   const workspaceBytes = (contextTokens: number) =>
     stepBytes(config, geometry, policy, sequences, contextTokens) +
     (forkTokens === undefined ? 0 : forkBytes(shared, contextTokens, sequences, forkTokens));
@@ -84,9 +87,9 @@ function stepBytes(
   return plan.bytes + activationBytes(config, rows, sequences) + 4 * words;
 }
 
-/** What the forks of a sequence take: windows and tables of their slots, and the pages that they seal on their own. */
+/** What the forks of a sequence take: windows, tables and hot sets of their slots, and the pages that they seal on their own. */
 function forkBytes(
-  shared: Pick<MemoryPlanRequest, "geometry" | "zones" | "countIds">,
+  shared: Pick<MemoryPlanRequest, "geometry" | "zones" | "countIds" | "hotLines">,
   contextTokens: number,
   sequences: number,
   forkTokens: number,
@@ -99,6 +102,6 @@ function forkBytes(
 
 function slotLines({ lines }: MemoryPlan): number {
   return lines
-    .filter(({ purpose }) => purpose === "window" || purpose === "tables")
+    .filter(({ purpose }) => ["window", "tables", "hot set"].includes(purpose))
     .reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -152,8 +152,8 @@ export class DecoderModel {
   }
 
   /**
-   * Reads one chunk of a prompt into `sequence`: at most `chunkTokens` tokens, dense and exact. With `logits`, the
-   * logits of the last token can be read as row 0 afterwards.
+   * Reads one chunk of a prompt into `sequence`: at most `chunkTokens` tokens, dense and exact. With `logits`, which the
+   * last chunk has, the logits of the last token can be read as row 0 afterwards.
    *
    * @throws InvalidArgumentError when the chunk is empty or too long, or the sequence would be longer than `maxTokens`;
    * OutOfMemoryError when pages run out.
@@ -161,7 +161,7 @@ export class DecoderModel {
   async prefillChunk(sequence: Sequence, tokenIds: Int32Array, logits: boolean): Promise<void> {
     this.#use();
     requireInteger("tokenIds.length", tokenIds.length, 1, this.chunkTokens);
-    this.retriever.beginStep([{ sequence, tokens: tokenIds.length }]);
+    this.retriever.beginStep([{ sequence, tokens: tokenIds.length, more: !logits }]);
     try {
       this.#activations.tokens.buffer.write(0, tokenIds);
       await this.#runPrefill(tokenIds.length, logits);

@@ -1,21 +1,33 @@
 import { setImmediate } from "node:timers/promises";
+import type { PageReservation } from "@pariskv/memory";
 import { InvalidArgumentError } from "@pariskv/quantizer";
 import type { Sequence } from "@pariskv/retrieval";
 import type { DecoderModel } from "./decoder-model.js";
 
+/** What {@link prefill} may be told. */
+export interface PrefillOptions {
+  /** Told how far the memory of the prompt's pages has been taken; not called when there is enough. */
+  readonly onReserve?: (reservation: PageReservation) => void;
+  /** Told of every chunk that was read. */
+  readonly onTokens?: (moreTokens: number) => void;
+  readonly signal?: AbortSignal;
+}
+
 /**
- * Reads a prompt into `sequence`, chunk by chunk, and returns the logits of its last token, `[vocabSize] f32`. Gives the
- * event loop a turn between chunks, and stops there when `signal` is aborted.
+ * Takes the memory of the prompt's pages, reads the prompt into `sequence`, chunk by chunk, and returns the logits of its
+ * last token, `[vocabSize] f32`. Gives the event loop a turn between slabs and chunks, and stops there when `signal` is
+ * aborted.
  *
  * @param tokenIds `[tokens]`.
  * @throws InvalidArgumentError when the prompt is empty, longer than what is left of the context, or holds a token that
- * the model does not know; the reason of `signal` when it is aborted.
+ * the model does not know; OutOfMemoryError before anything is read when the pages find no memory; the reason of `signal`
+ * when it is aborted.
  */
 export async function prefill(
   model: DecoderModel,
   sequence: Sequence,
   tokenIds: ArrayLike<number>,
-  options: { readonly onTokens?: (moreTokens: number) => void; readonly signal?: AbortSignal } = {},
+  options: PrefillOptions = {},
 ): Promise<Float32Array> {
   const refuse = (expected: string, received: number) => {
     throw new InvalidArgumentError({ argument: "the prompt", expected, received });
@@ -28,6 +40,11 @@ export async function prefill(
   const { vocabSize } = model.config;
   const foreign = ids.find((id) => id < 0 || id >= vocabSize);
   if (foreign !== undefined) refuse(`made of tokens below the model's vocabulary of ${vocabSize}`, foreign);
+  for (const reservation of sequence.memory.reserve(ids.length)) {
+    options.onReserve?.(reservation);
+    await setImmediate();
+    options.signal?.throwIfAborted();
+  }
   for (let first = 0; first < ids.length; first += model.chunkTokens) {
     const end = Math.min(ids.length, first + model.chunkTokens);
     await model.prefillChunk(sequence, ids.subarray(first, end), end === ids.length);

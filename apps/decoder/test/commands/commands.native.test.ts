@@ -159,5 +159,14 @@ describe("the commands on the bundled model", () => {
     const { code, output } = await pariskv(["doctor"]);
     expect(code).toBe(0);
     for (const name of ["cuda", "cpu", "reference", "chosen"]) expect(output).toMatch(new RegExp(`^${name} `, "m"));
+    if (CONTEXT === 4096) expect(output).toMatch(/memory is read at +[\d.]+ GB\/s/);
+  });
+
+  test("doctor writes what it measured as numbers", async () => {
+    const { code, output } = await pariskv(["doctor", "--json"]);
+    expect(code).toBe(0);
+    const { chosen, reads } = JSON.parse(output);
+    expect(reads).toHaveLength({ cuda: 2, cpu: 1, reference: 0 }[chosen.device as string] ?? -1);
+    for (const { bytesPerSecond } of reads) expect(bytesPerSecond).toBeGreaterThan(1e8);
   });
 });

@@ -1,151 +1,160 @@
-// How fast tokens enter the retrieval zone on the GPU: encode, offload (to mapped memory and to the device's own) and
-// commit of whole pages, 32 layers x 8 KV heads x 128 in bf16. Each operator is a tape over several pages, so that
-// windows and pages are far larger than any cache; the median of the runs is printed, as JSON. Argument: runs of each
-// tape (default 20).
-#include <algorithm>
-#include <chrono>
+// How fast tokens enter the retrieval zone on a GPU: encode, offload (to mapped memory and to the device's own) and
+// commit of whole pages of 32 layers x 8 KV heads x 128 in bf16. Each is a tape over several pages, whose window and
+// pages are far larger than any cache. Then a matrix product alone, and with a page beside it, as prefill
+// seals one. Prints a JSON of one line. Arguments: --runs N (20), --layers N (32), --cpu.
 #include <cstdio>
-#include <cstdlib>
-#include <random>
-#include <vector>
 
-#include "pkv.h"
+#include "cuda_bench.h"
+
+using namespace bench;
 
 namespace {
 
-constexpr uint32_t kLayers = 32, kKvHeads = 8, kHeadDim = 128, kPages = 16, kSinkTokens = 4, kRingTokens = 1024;
+constexpr uint32_t kKvHeads = 8, kHeadDim = 128, kPages = 8, kSinkTokens = 4, kRingTokens = 1024;
 constexpr uint64_t kRecordBytes = 2 * kHeadDim * 2;
-constexpr uint64_t kHeads = uint64_t{kLayers} * kKvHeads;
-constexpr uint64_t kPageKeys = kHeads * PKV_PAGE_TOKENS;
 
-void must(pkv_status status) {
-  if (status == PKV_OK) return;
-  pkv_error error;
-  pkv_last_error(&error);
-  std::fprintf(stderr, "%s\n", error.message);
-  std::exit(1);
-}
-
-pkv_buffer* allocate(pkv_context* context, uint64_t bytes, uint32_t kind = PKV_MEMORY_DEVICE) {
-  pkv_buffer* buffer = nullptr;
-  must(pkv_buffer_create(context, bytes, kind, &buffer));
-  return buffer;
-}
-
-template <class T>
-pkv_buffer* upload(pkv_context* context, const std::vector<T>& values) {
-  pkv_buffer* buffer = allocate(context, values.size() * sizeof(T));
-  must(pkv_buffer_write(buffer, 0, values.data(), values.size() * sizeof(T)));
-  return buffer;
-}
-
-uint64_t address(pkv_buffer* buffer) {
-  uint64_t address = 0;
-  must(pkv_buffer_address(buffer, &address));
-  return address;
-}
-
-// bf16 between 1 and 2 with random signs: keys of ordinary size.
-pkv_buffer* random_window(pkv_context* context) {
-  std::mt19937_64 random(1);
-  std::vector<uint16_t> window(kHeads * (kSinkTokens + kRingTokens) * kRecordBytes / 2);
-  for (uint16_t& element : window) {
-    const uint64_t bits = random();
-    element = static_cast<uint16_t>((bits & 0x807f) | 0x3f80);
+// A sequence that gives pages away from its ring, again and again the same ones.
+class Ingest {
+ public:
+  Ingest(const Side& side, uint32_t layers, uint32_t record_kind)
+      : side_(side),
+        codec_(kHeadDim),
+        heads_(uint64_t{layers} * kKvHeads),
+        window_(side.allocate(window_bytes())),
+        summaries_(side.allocate(kPages * page_keys() * PKV_SUMMARY_128_BYTES_PER_KEY)),
+        records_(side.allocate(kPages * page_keys() * kRecordBytes, record_kind)),
+        zone_tokens_(side.allocate(4)),
+        page_table_(side.allocate(kPages * 4)),
+        id_counts_(side.allocate(heads_ * (kHeadDim / PKV_SUBSPACE_DIM) * PKV_CENTROIDS * 4)),
+        invalid_keys_(side.allocate(heads_ * 4)),
+        budget_(side.allocate(uint64_t{layers} * PKV_BUDGET_FIELDS * 4)),
+        calibration_(side.upload(codec_.identity(heads_))) {
+    fill(side, window_, window_bytes(), bf16_of(normals(1 << 20, 1)));
+    std::vector<uint64_t> addresses;
+    for (uint64_t page = 0; page < kPages; ++page) {
+      addresses.push_back(Side::address(summaries_) + page * page_keys() * PKV_SUMMARY_128_BYTES_PER_KEY);
+      addresses.push_back(Side::address(records_) + page * page_keys() * kRecordBytes);
+    }
+    page_address_ = side.upload(addresses);
+    pkv_cache_params params = {};
+    params.layers = layers;
+    params.kv_heads = kKvHeads;
+    params.query_group = 4;
+    params.head_dim = kHeadDim;
+    params.kv_dtype = PKV_DTYPE_BF16;
+    params.slots = 1;
+    params.sink_tokens = kSinkTokens;
+    params.ring_tokens = kRingTokens;
+    params.max_pages = params.page_capacity = kPages;
+    params.zone_tokens.buffer = zone_tokens_.get();
+    params.page_table.buffer = page_table_.get();
+    params.page_address.buffer = page_address_.get();
+    params.window.buffer = window_.get();
+    params.id_counts.buffer = id_counts_.get();
+    params.invalid_keys.buffer = invalid_keys_.get();
+    params.budget.buffer = budget_.get();
+    params.calibration.buffer = calibration_.get();
+    codec_.put(params);
+    pkv_cache* cache = nullptr;
+    must(pkv_cache_create(side.context(), &params, &cache));
+    cache_.reset(cache);
   }
-  return upload(context, window);
+
+  uint64_t page_keys() const { return heads_ * PKV_PAGE_TOKENS; }
+  // Seconds of a page.
+  Spread time(int runs, pkv_status (*verb)(pkv_context*, const pkv_page_params*)) const {
+    const Owned<pkv_tape> tape = side_.record([&] {
+      for (uint32_t page = 0; page < kPages; ++page) {
+        const pkv_page_params params = {cache_.get(), 0, page, page};
+        must(verb(side_.context(), &params));
+      }
+    });
+    const Spread spread = time_tape(side_, tape, runs, [] {});
+    return {spread.median / kPages, spread.low / kPages, spread.high / kPages};
+  }
+  // Seconds of encode and offload of a page, a run of `work`, and the page's commit.
+  Spread time_beside(int runs, const Owned<pkv_tape>& work) const {
+    pkv_context* const context = side_.context();
+    std::vector<double> seconds;
+    for (int run = -2; run < runs; ++run) {
+      const uint32_t at = static_cast<uint32_t>(run + 2) % kPages;
+      const pkv_page_params page = {cache_.get(), 0, at, at};
+      const auto start = std::chrono::steady_clock::now();
+      must(pkv_encode(context, &page));
+      must(pkv_offload(context, &page));
+      must(pkv_tape_run(work.get()));
+      must(pkv_commit(context, &page));
+      must(pkv_context_synchronize(context));
+      const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+      if (run >= 0) seconds.push_back(elapsed.count());
+    }
+    return spread_of(std::move(seconds));
+  }
+
+ private:
+  uint64_t window_bytes() const { return heads_ * (kSinkTokens + kRingTokens) * kRecordBytes; }
+
+  const Side& side_;
+  Codec codec_;
+  uint64_t heads_;
+  Buffer window_, summaries_, records_, zone_tokens_, page_table_, id_counts_, invalid_keys_, budget_, calibration_,
+      page_address_;
+  Owned<pkv_cache> cache_;
+};
+
+void print(const char* name, const Ingest& ingest, Spread seconds, double bytes_a_key) {
+  const double keys = static_cast<double>(ingest.page_keys());
+  std::printf(", \"%s\": {\"medianUs\": %.1f, \"lowUs\": %.1f, \"highUs\": %.1f, \"gigakeysPerSecond\": %.3f, "
+              "\"gigabytesPerSecond\": %.1f}",
+              name, seconds.median * 1e6, seconds.low * 1e6, seconds.high * 1e6, keys / seconds.median * 1e-9,
+              keys * bytes_a_key / seconds.median * 1e-9);
 }
 
-pkv_cache* make_cache(pkv_context* context, pkv_buffer* window, pkv_buffer* summaries, pkv_buffer* records) {
-  std::vector<uint64_t> addresses;
-  for (uint64_t page = 0; page < kPages; ++page) {
-    addresses.push_back(address(summaries) + page * kPageKeys * PKV_SUMMARY_128_BYTES_PER_KEY);
-    addresses.push_back(address(records) + page * kPageKeys * kRecordBytes);
-  }
-  std::vector<float> calibration(kHeads * 2 * kHeadDim, 0.0f);
-  for (size_t i = 0; i < calibration.size(); ++i) calibration[i] = i / kHeadDim % 2 == 1 ? 1.0f : 0.0f;
-  std::vector<float> signs(kHeadDim, 1.0f);
-  for (uint32_t j = 0; j < kHeadDim; j += 3) signs[j] = -1.0f;
-  const float centres[] = {0.0425f, 0.1280f, 0.2152f, 0.3053f, 0.4003f, 0.5030f, 0.6193f, 0.7648f};
-  const float thresholds[] = {0.0853f, 0.1716f, 0.2603f, 0.3528f, 0.4516f, 0.5612f, 0.6921f};
-  pkv_cache_params params = {};
-  params.layers = kLayers;
-  params.kv_heads = kKvHeads;
-  params.query_group = 4;
-  params.head_dim = kHeadDim;
-  params.kv_dtype = PKV_DTYPE_BF16;
-  params.slots = 1;
-  params.sink_tokens = kSinkTokens;
-  params.ring_tokens = kRingTokens;
-  params.max_pages = params.page_capacity = kPages;
-  params.zone_tokens.buffer = allocate(context, 4);
-  params.page_table.buffer = allocate(context, kPages * 4);
-  params.page_address.buffer = upload(context, addresses);
-  params.window.buffer = window;
-  params.id_counts.buffer = allocate(context, kHeads * (kHeadDim / PKV_SUBSPACE_DIM) * PKV_CENTROIDS * 4);
-  params.invalid_keys.buffer = allocate(context, kHeads * 4);
-  params.budget.buffer = allocate(context, kLayers * PKV_BUDGET_FIELDS * 4);
-  params.calibration.buffer = upload(context, calibration);
-  params.signs = signs.data();
-  params.centres = centres;
-  params.thresholds = thresholds;
-  pkv_cache* cache = nullptr;
-  must(pkv_cache_create(context, &params, &cache));
-  return cache;
-}
+// A matrix product of a chunk of a prompt: 512 rows, 4096 by 4096 weights.
+class Work {
+  static constexpr uint64_t kRows = 512;
+  Buffer weight_, x_, out_;
 
-// Median seconds of a page.
-double time_page(pkv_context* context, pkv_cache* cache, int runs,
-                 pkv_status (*verb)(pkv_context*, const pkv_page_params*)) {
-  must(pkv_record_begin(context));
-  for (uint32_t page = 0; page < kPages; ++page) {
-    const pkv_page_params params = {cache, 0, page, page};
-    must(verb(context, &params));
-  }
-  pkv_tape* tape = nullptr;
-  must(pkv_record_end(context, &tape));
-  must(pkv_tape_run(tape));
-  std::vector<double> seconds;
-  for (int run = 0; run < runs; ++run) {
-    const auto start = std::chrono::steady_clock::now();
-    must(pkv_tape_run(tape));
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / kPages);
-  }
-  pkv_tape_destroy(tape);
-  std::nth_element(seconds.begin(), seconds.begin() + runs / 2, seconds.end());
-  return seconds[static_cast<size_t>(runs) / 2];
-}
+ public:
+  const Owned<pkv_tape> tape;
+
+  Work(const Side& side, uint32_t width)
+      : weight_(side.allocate(uint64_t{width} * width * 2)),
+        x_(side.allocate(kRows * width * 4)),
+        out_(side.allocate(kRows * width * 4)),
+        tape(side.record([&] {
+          pkv_linear_params params = {};
+          params.x = {x_.get(), 0, width};
+          params.out = {out_.get(), 0, width};
+          params.weight = {weight_.get(), 0};
+          params.dtype = PKV_DTYPE_BF16;
+          params.in_width = params.out_width = width;
+          params.row_count = kRows;
+          must(pkv_linear(side.context(), &params));
+        })) {}
+};
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  const int runs = argc > 1 ? std::max(1, std::atoi(argv[1])) : 20;
-  const pkv_context_options options = {PKV_CUDA, 0, nullptr};
-  pkv_context* context = nullptr;
-  must(pkv_context_create(&options, &context));
-  const char* detail = nullptr;
-  must(pkv_context_detail(context, &detail));
-  pkv_buffer* window = random_window(context);
-  pkv_buffer* summaries = allocate(context, kPages * kPageKeys * PKV_SUMMARY_128_BYTES_PER_KEY);
-  pkv_buffer* mapped = allocate(context, kPages * kPageKeys * kRecordBytes, PKV_MEMORY_MAPPED);
-  pkv_buffer* own = allocate(context, kPages * kPageKeys * kRecordBytes);
-  pkv_cache* to_mapped = make_cache(context, window, summaries, mapped);
-  pkv_cache* to_own = make_cache(context, window, summaries, own);
-
-  const double encode = time_page(context, to_own, runs, pkv_encode);
-  const double commit = time_page(context, to_own, runs, pkv_commit);
-  const double offload_own = time_page(context, to_own, runs, pkv_offload);
-  const double offload_mapped = time_page(context, to_mapped, runs, pkv_offload);
-  const double record_bytes = static_cast<double>(kPageKeys * kRecordBytes);
-  std::printf("{\"device\": \"%s\", \"page\": \"32 layers x 8 heads x 512 tokens, d 128, bf16\", \"runs\": %d,\n",
-              detail, runs);
-  std::printf(" \"encode\": {\"us_a_page\": %.1f, \"giga_keys_a_second\": %.3f},\n", encode * 1e6,
-              kPageKeys / encode * 1e-9);
-  std::printf(" \"commit\": {\"us_a_page\": %.1f},\n", commit * 1e6);
-  std::printf(" \"offload_to_device\": {\"us_a_page\": %.1f, \"gb_a_second\": %.1f},\n", offload_own * 1e6,
-              record_bytes / offload_own * 1e-9);
-  std::printf(" \"offload_to_mapped\": {\"us_a_page\": %.1f, \"gb_a_second\": %.1f}}\n", offload_mapped * 1e6,
-              record_bytes / offload_mapped * 1e-9);
-  pkv_context_destroy(context);
+int main(int argc, char** argv) try {
+  const Side side(device_of(argc, argv));
+  const int runs = static_cast<int>(flag(argc, argv, "--runs", 20));
+  const auto layers = static_cast<uint32_t>(flag(argc, argv, "--layers", 32));
+  const Ingest to_device(side, layers, PKV_MEMORY_DEVICE), to_mapped(side, layers, PKV_MEMORY_MAPPED);
+  std::printf("{\"detail\": \"%s\", \"runs\": %d, \"layers\": %u, \"pageKeys\": %llu", side.detail(), runs, layers,
+              static_cast<unsigned long long>(to_device.page_keys()));
+  print("encode", to_device, to_device.time(runs, pkv_encode), kHeadDim * 2 + PKV_SUMMARY_128_BYTES_PER_KEY);
+  print("commit", to_device, to_device.time(runs, pkv_commit), PKV_SUMMARY_128_SUBSPACES);
+  print("offloadToDevice", to_device, to_device.time(runs, pkv_offload), 2 * kRecordBytes);
+  print("offloadToMapped", to_mapped, to_mapped.time(runs, pkv_offload), kRecordBytes);
+  const Work work(side, layers < 8 ? 256 : 4096);
+  const Spread alone = time_tape(side, work.tape, runs, [] {});
+  const Spread beside = to_mapped.time_beside(runs, work.tape);
+  std::printf(", \"beside\": {\"workUs\": %.1f, \"workAndPageUs\": %.1f, \"lowUs\": %.1f, \"highUs\": %.1f}",
+              alone.median * 1e6, beside.median * 1e6, beside.low * 1e6, beside.high * 1e6);
+  std::printf("}\n");
   return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "cuda_ingest: %s\n", error.what());
+  return 1;
 }

@@ -100,7 +100,9 @@ PKV_API pkv_status pkv_take_times(pkv_context* context, pkv_verb_time* out);
 
 /* ---- memory -------------------------------------------------------------------------------------------------- */
 
-/* kind: PKV_MEMORY_*. The memory is zeroed. */
+/* kind: PKV_MEMORY_*. Bytes of that kind that can still be allocated; UINT64_MAX where the system does not tell. */
+PKV_API pkv_status pkv_available_bytes(pkv_context* context, uint32_t kind, uint64_t* out);
+/* The memory is zeroed. */
 PKV_API pkv_status pkv_buffer_create(pkv_context* context, uint64_t bytes, uint32_t kind, pkv_buffer** out);
 PKV_API void pkv_buffer_destroy(pkv_buffer* buffer);
 /* The address that operators use, for page address tables. */
@@ -146,6 +148,14 @@ typedef struct pkv_cache_params {
   pkv_ref invalid_keys;               /* [slots, layers, kv_heads] u32 */
   pkv_ref budget;                     /* [slots, layers, PKV_BUDGET_FIELDS] i32 */
   pkv_ref calibration;                /* [layers, kv_heads, 2, head_dim] f32: mu, then D */
+  /*
+   * The hot set: copies of records that attention fetched, kept on the device. For caches whose records lie in host memory;
+   * a device that is its host ignores it. hot_lines: lines of a slot, layer and KV head, 0 or a power of two in
+   * 4..PKV_MOST_HOT_LINES; with 0 both references are ignored. Whoever gives a slot to another sequence clears its tags.
+   */
+  uint32_t hot_lines;
+  pkv_ref hot_tags;                   /* [slots, layers, kv_heads, hot_lines] u32: zone token + 1, or 0 for an empty line */
+  pkv_ref hot_records;                /* [slots, layers, kv_heads, hot_lines, 2, head_dim] kv_dtype */
   const float* signs;                 /* [head_dim], each +1 or -1; copied */
   const float* centres;               /* [8] ascending; copied */
   const float* thresholds;            /* [7] ascending; copied */
@@ -231,7 +241,11 @@ typedef struct pkv_attend_params {
 } pkv_attend_params;
 PKV_API pkv_status pkv_attend(pkv_context* context, const pkv_attend_params* params);
 
-/* Page number page_index of a slot, 512 tokens that are in its ring, as page page_id. */
+/*
+ * Page number page_index of a slot, 512 tokens that are in its ring, as page page_id: its summaries, its records, and the end
+ * of the zone moved behind it. An offload outside a tape may go on beside the tapes that are run after it, until the page's
+ * commit: such a tape must leave the page's ring rows as they are and must not read the page.
+ */
 typedef struct pkv_page_params {
   pkv_cache* cache;
   uint32_t slot, page_index, page_id;

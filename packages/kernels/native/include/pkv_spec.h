@@ -38,7 +38,7 @@
 #define PKV_SUMMARY_256_HEAD_PAGE_BYTES 98304
 
 /* packages/kernels/src/layout.ts */
-#define PKV_ABI_VERSION 1
+#define PKV_ABI_VERSION 2
 #define PKV_DTYPE_F32 0
 #define PKV_DTYPE_BF16 1
 #define PKV_DTYPE_F16 2
@@ -64,6 +64,7 @@
 #define PKV_PAGE_ADDRESS_SUMMARY 0
 #define PKV_PAGE_ADDRESS_RECORDS 1
 #define PKV_PAGE_ADDRESS_FIELDS 2
+#define PKV_MOST_HOT_LINES 8192
 #define PKV_STATS_LSE_ATTENDED 0
 #define PKV_STATS_LSE_UNSELECTED 1
 #define PKV_STATS_LSE_OTHERS 2
@@ -78,8 +79,9 @@
 #define PKV_PLAN_FIELD_SELECTED 7
 #define PKV_PLAN_FIELD_SELECTED_COUNT 8
 #define PKV_PLAN_FIELD_STATS 9
+#define PKV_PLAN_FIELD_HOT_HITS 10
 
 /* FNV-1a of the lines above; the addon reports it and the loader compares it with its own. */
-#define PKV_SPEC_FINGERPRINT 0x502d0c92u
+#define PKV_SPEC_FINGERPRINT 0x0be3f8d0u
 
 #endif

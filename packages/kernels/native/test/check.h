@@ -14,6 +14,7 @@ extern int checks_failed;
 /* Tests of one file each, called by main. */
 void test_pool(void);
 void test_host_limits(void);
+void test_host_memory(void);
 void test_select(void);
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
 // The CUDA backend against the CPU backend, through the C interface, on the same inputs: every operator, whole decode
 // steps, memory and tapes. Needs a GPU and no Node. Prints a line a group of cases and closes with "N passed, N
-// failed". Arguments: names of the parts to run (device, dense, pages, stages, decode, far); without any, all of these.
+// failed". Arguments: names of the parts to run (device, dense, pages, stages, hot, decode, far); without any, all of these.
 // `quick` is for sanitizers: every stage at small and odd sizes.
 #include <algorithm>
 
@@ -22,7 +22,7 @@ int main(int argc, char** argv) {
     const char* name;
     void (*test)(Report&);
   } parts[] = {{"device", test_device}, {"dense", test_dense}, {"pages", test_pages}, {"stages", test_stages},
-               {"decode", test_decode}, {"far", test_far},     {"quick", test_quick}};
+               {"hot", test_hot_set}, {"decode", test_decode}, {"far", test_far}, {"quick", test_quick}};
   Report report;
   for (const auto& part : parts) {
     const auto is_named = [&](const char* argument) { return std::strcmp(argument, part.name) == 0; };

@@ -71,14 +71,15 @@ void test_rmsnorm(Report& report, const Both& both) {
   }
 }
 
-void test_linear(Report& report, const Both& both) {
+using Widths = std::vector<std::pair<uint32_t, uint32_t>>;
+
+void test_linear(Report& report, const Both& both, const Widths& widths, const std::vector<uint32_t>& row_counts) {
   Random random(5);
-  const uint32_t shapes[][2] = {{1, 1}, {7, 5}, {64, 33}, {256, 688}, {257, 70}, {1000, 129}, {4096, 512}};
   for (const uint32_t dtype : kDtypes) {
-    for (const auto& [in_width, out_width] : shapes) {
+    for (const auto& [in_width, out_width] : widths) {
       const std::vector<uint8_t> weight = stored(dtype, random.normals(size_t{in_width} * out_width));
       const std::vector<float> bias = random.normals(out_width);
-      for (const uint32_t rows : {1u, 2u, 3u, 8u, 9u, 31u, 33u, 130u}) {
+      for (const uint32_t rows : row_counts) {
         const bool with_bias = rows % 2 == 1, accumulate = rows % 3 == 0;
         const uint64_t x_stride = in_width + (rows % 2 == 0 ? 0 : 4), out_stride = out_width + 1;
         const std::vector<float> x = random.normals(rows * x_stride), begin = random.normals(rows * out_stride);
@@ -142,9 +143,9 @@ void test_rope(Report& report, const Both& both) {
   }
 }
 
-void test_swiglu(Report& report, const Both& both) {
+void test_swiglu(Report& report, const Both& both, const std::vector<uint32_t>& widths) {
   Random random(8);
-  for (const uint32_t width : {1u, 33u, 688u, 14336u}) {
+  for (const uint32_t width : widths) {
     for (const bool in_place : {false, true}) {
       const uint32_t rows = 3;
       const uint64_t stride = 2 * width + 5;
@@ -161,9 +162,9 @@ void test_swiglu(Report& report, const Both& both) {
   }
 }
 
-void test_argmax(Report& report, const Both& both) {
+void test_argmax(Report& report, const Both& both, const std::vector<uint32_t>& widths) {
   Random random(9);
-  for (const uint32_t width : {1u, 5u, 1000u, 4096u, 128256u}) {
+  for (const uint32_t width : widths) {
     const uint32_t rows = 6;
     std::vector<float> x = random.normals(size_t{rows} * width);
     for (uint32_t c = 0; c < width; ++c) {
@@ -189,11 +190,25 @@ void test_dense(Report& report) {
   const Both both;
   report.group("dense: embed", [&] { test_embed(report, both); });
   report.group("dense: rmsnorm", [&] { test_rmsnorm(report, both); });
-  report.group("dense: linear, 1 to 130 rows", [&] { test_linear(report, both); });
+  const Widths widths = {{1, 1}, {7, 5}, {64, 33}, {256, 688}, {257, 70}, {1000, 129}, {4096, 512}};
+  report.group("dense: linear, 1 to 130 rows",
+               [&] { test_linear(report, both, widths, {1, 2, 3, 8, 9, 31, 33, 130}); });
   report.group("dense: linear, a row and those beside it", [&] { test_linear_rows(report, both); });
   report.group("dense: rope", [&] { test_rope(report, both); });
-  report.group("dense: swiglu", [&] { test_swiglu(report, both); });
-  report.group("dense: argmax", [&] { test_argmax(report, both); });
+  report.group("dense: swiglu", [&] { test_swiglu(report, both, {1, 33, 688, 14336}); });
+  report.group("dense: argmax", [&] { test_argmax(report, both, {1, 5, 1000, 4096, 128256}); });
+}
+
+void test_quick_dense(Report& report) {
+  const Both both;
+  report.group("quick: dense operators", [&] {
+    test_embed(report, both);
+    test_rmsnorm(report, both);
+    test_linear(report, both, {{7, 5}, {64, 33}, {257, 70}}, {1, 3, 9, 33, 70});
+    test_rope(report, both);
+    test_swiglu(report, both, {1, 33});
+    test_argmax(report, both, {1, 5, 1000});
+  });
 }
 
 }  // namespace conformance

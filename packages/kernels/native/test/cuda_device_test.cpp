@@ -1,5 +1,6 @@
 // The GPU as a device: memory of every kind, copies, tapes, refusals.
 #include <algorithm>
+#include <chrono>
 
 #include "cuda_random.h"
 #include "cuda_report.h"
@@ -115,6 +116,56 @@ void test_order(Report& report, const Side& side) {
   pkv_run_destroy(run);
 }
 
+uint64_t available_bytes(const Side& side, uint32_t kind) {
+  uint64_t bytes = 0;
+  must(pkv_available_bytes(side.context(), kind, &bytes));
+  return bytes;
+}
+
+// Page-locked memory comes in large pieces, and quickly.
+void test_arenas(Report& report, const Side& side) {
+  for (const uint32_t kind : {PKV_MEMORY_PINNED, PKV_MEMORY_MAPPED}) {
+    constexpr uint64_t kBytes = uint64_t{4} << 30;
+    report.expect(available_bytes(side, kind) > kBytes, "sane bytes of host memory");
+    const auto start = std::chrono::steady_clock::now();
+    const Buffer buffer = side.allocate(kBytes + 1, kind);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    std::printf("     memory of kind %u is made at %.1f GB/s\n", kind, kBytes / seconds / 1e9);
+    const std::vector<uint8_t> ends = {Side::read<uint8_t>(buffer, 1)[0], Side::read<uint8_t>(buffer, 1, kBytes)[0]};
+    report.same(std::vector<uint8_t>(2), ends, "a large piece zeroed");
+  }
+}
+
+// Buffers until the device has no more, as a large cache would ask for them: the refusal has both numbers, the context
+// works on, and everything comes back.
+void test_exhaustion(Report& report, const Side& side) {
+  constexpr uint64_t kNoiseBytes = uint64_t{64} << 20;  // what others and the driver may take meanwhile
+  const uint64_t before = available_bytes(side, PKV_MEMORY_DEVICE);
+  report.expect(before > (uint64_t{1} << 30) && before < (uint64_t{1} << 40), "sane bytes of device memory");
+  {
+    std::vector<Buffer> held;
+    const uint64_t piece_bytes = before / 9 * 2;  // four and a half times in all
+    pkv_buffer* more = nullptr;
+    while (held.size() < 10 && pkv_buffer_create(side.context(), piece_bytes, PKV_MEMORY_DEVICE, &more) == PKV_OK) {
+      held.emplace_back(more);
+    }
+    pkv_error error;
+    pkv_last_error(&error);
+    report.expect(held.size() == 4, "as many pieces as there is room for");
+    report.expect(error.status == PKV_OUT_OF_MEMORY && error.requested_bytes == piece_bytes &&
+                      error.available_bytes < piece_bytes && std::strcmp(error.argument, "device") == 0,
+                  "the piece too many refused with its kind and both numbers");
+    const Buffer small = side.allocate(4096);
+    const std::vector<uint32_t> values(1024, 0x5eed);
+    Side::write(small, values);
+    const pkv_copy_params copy = {{small.get(), 0}, {held[0].get(), piece_bytes - 4096}, 4096};
+    side.run(true, [&] { must(pkv_copy(side.context(), &copy)); });
+    report.same(values, Side::read<uint32_t>(held[0], 1024, piece_bytes - 4096), "a full device that works on");
+  }
+  const uint64_t after = available_bytes(side, PKV_MEMORY_DEVICE);
+  report.expect(after + kNoiseBytes > before, "everything given back");
+}
+
 void test_refusals(Report& report, const Side& side) {
   for (const uint32_t kind : kKinds) {
     for (const uint64_t bytes : {UINT64_MAX / 2, uint64_t{4} << 40}) {
@@ -184,9 +235,19 @@ void test_device(Report& report) {
   report.group("device: memory of three kinds", [&] { test_memory(report, side); });
   report.group("device: copies between them, aligned or not", [&] { test_copies(report, side); });
   report.group("device: time to read", [&] { test_read_times(report, side); });
+  report.group("device: page-locked memory in large pieces", [&] { test_arenas(report, side); });
+  report.group("device: no more memory", [&] { test_exhaustion(report, side); });
   report.group("device: order of writes, operators and tapes", [&] { test_order(report, side); });
   report.group("device: refusals", [&] { test_refusals(report, side); });
   report.group("device: contexts and handles", [&] { test_lives(report); });
+}
+
+void test_quick_device(Report& report) {
+  const Side side(PKV_CUDA);
+  report.group("quick: copies and reads", [&] {
+    test_copies(report, side);
+    test_read_times(report, side);
+  });
 }
 
 }  // namespace conformance

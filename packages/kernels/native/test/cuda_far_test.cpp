@@ -60,7 +60,7 @@ Outcome run_far(const Side& side, const SceneData& codec, const std::vector<floa
   pkv_cache* created = nullptr;
   must(pkv_cache_create(side.context(), &params, &created));
   const Owned<pkv_cache> cache(created);
-  const pkv_plan_params plan_params = {cache.get(), used, PKV_PAGE_TOKENS, 64, 16, PKV_VOTES_GRADED, PKV_GROUP_MAX};
+  const pkv_plan_params plan_params = {cache.get(), used, PKV_PAGE_TOKENS, 64, 16, PKV_VOTES_GRADED, PKV_GROUP_MAX, 0};
   pkv_plan* created_plan = nullptr;
   must(pkv_plan_create(side.context(), &plan_params, &created_plan));
   const Owned<pkv_plan> plan(created_plan);

@@ -1,4 +1,5 @@
-// append, encode, offload and commit: equal bytes on both devices. And attend_causal over sink, pages and ring.
+// append, encode, offload and commit: equal bytes on both devices, offloads beside tapes, too. And attend_causal over sink,
+// pages and ring.
 #include "cuda_report.h"
 #include "cuda_scene.h"
 
@@ -69,17 +70,23 @@ void test_append(Report& report, const SceneData& data, const PlacedScene& cpu, 
   report.same(whole(cpu.window, data.window), whole(cuda.window, data.window), describe(p) + ": windows after append");
 }
 
+// A token in every row of every window: page numbers choose where in the ring a page begins.
+std::vector<uint8_t> full_window(const SceneData& data, uint64_t seed) {
+  const SceneParams& p = data.params;
+  std::vector<uint8_t> window = data.window;
+  Random random(seed);
+  for (size_t row = 0; row < window.size() / p.record_bytes(); ++row) {
+    const uint32_t slot = random.below(p.slots());
+    const uint8_t* const from = data.record(slot, random.below(p.heads()), random.below(p.tokens(slot)));
+    std::memcpy(&window[row * p.record_bytes()], from, p.record_bytes());
+  }
+  return window;
+}
+
 void test_page_operators(Report& report, const SceneParams& params, const Side& cpu_side, const Side& cuda_side) {
   const SceneData data(params, cpu_side);
   const PlacedScene cpu(cpu_side, data), cuda(cuda_side, data);
-  // Every slot's window holds a page's worth of rows somewhere; page numbers choose where in the ring it begins.
-  std::vector<uint8_t> window = data.window;
-  Random random(params.seed + 51);
-  for (size_t row = 0; row < window.size() / params.record_bytes(); ++row) {
-    const uint32_t slot = random.below(params.slots());
-    const uint8_t* const from = data.record(slot, random.below(params.heads()), random.below(params.tokens(slot)));
-    std::memcpy(&window[row * params.record_bytes()], from, params.record_bytes());
-  }
+  const std::vector<uint8_t> window = full_window(data, params.seed + 51);
   for (const PlacedScene* scene : {&cpu, &cuda}) {
     Side::write(scene->window, window);
     for (uint32_t slot = 0; slot < params.slots(); ++slot) {
@@ -96,6 +103,92 @@ void test_page_operators(Report& report, const SceneParams& params, const Side& 
   }
   same_cache(report, cpu, cuda, describe(params));
   test_append(report, data, cpu, cuda);
+}
+
+// Pages that are on their way to the host while tapes append to other rows of the ring. The page is large, so that on a
+// GPU its offload outlasts a tape; the result is that of doing one after the other.
+void test_offload_beside_tapes(Report& report, const Side& cpu_side, const Side& cuda_side) {
+  SceneParams params;
+  params.layers = 4;
+  params.kv_heads = 8;
+  params.head_dim = 128;
+  params.ring_tokens = 1300;
+  params.zone_tokens = {3 * PKV_PAGE_TOKENS, PKV_PAGE_TOKENS};
+  params.ring_used = {64, 64};
+  const SceneData data(params, cpu_side);
+  const PlacedScene cpu(cpu_side, data), cuda(cuda_side, data);
+  const std::vector<uint8_t> window = full_window(data, 53);
+  constexpr uint32_t kRows = 40;
+  const uint32_t width = params.kv_heads * params.head_dim;
+  const std::vector<float> values = Random(54).normals(size_t{kRows} * width);
+  for (const PlacedScene* scene : {&cpu, &cuda}) {
+    pkv_context* const context = scene->side.context();
+    Side::write(scene->window, window);
+    const Buffer steps = scene->side.allocate(kRows * 8), rows = scene->side.upload(values);
+    const Owned<pkv_tape> appends = scene->side.record([&] {
+      for (uint32_t layer = 0; layer < params.layers; ++layer) {
+        const pkv_append_params append = {
+            scene->cache.get(), layer, {{steps.get(), 0}, kRows}, {rows.get(), 0, width}, {rows.get(), 0, width}};
+        must(pkv_append(context, &append));
+      }
+    });
+    for (uint32_t page_index = 0; page_index < 3; ++page_index) {
+      const pkv_page_params page = {scene->cache.get(), 0, page_index, data.page_table[page_index]};
+      must(pkv_encode(context, &page));
+      must(pkv_offload(context, &page));
+      const uint32_t behind = params.sink_tokens + (page_index + 1) * PKV_PAGE_TOKENS;  // the page's last token
+      for (uint32_t round = 0; round < 4; ++round) {
+        std::vector<int32_t> table;
+        for (uint32_t row = 0; row < kRows; ++row) {
+          table.push_back(row % 2 == 0 ? 0 : 1);
+          table.push_back(static_cast<int32_t>(behind + round * kRows + row));
+        }
+        Side::write(steps, table);
+        must(pkv_tape_run(appends.get()));
+      }
+      scene->side.run(page_index == 1, [&] { must(pkv_commit(context, &page)); });
+    }
+  }
+  same_cache(report, cpu, cuda, "offloads beside tapes");
+}
+
+// What meets an offload outside a tape waits for it: reads, copies and writes find, or leave, what their order says.
+void test_order_after_offload(Report& report, const Side& cpu_side, const Side& cuda_side) {
+  SceneParams params;
+  params.layers = 4;
+  params.kv_heads = 8;
+  params.head_dim = 128;
+  params.ring_tokens = 1100;
+  params.zone_tokens = {3 * PKV_PAGE_TOKENS};
+  for (const uint32_t kind : {PKV_MEMORY_MAPPED, PKV_MEMORY_DEVICE}) {
+    params.record_kind = kind;
+    const SceneData data(params, cpu_side);
+    const PlacedScene cpu(cpu_side, data), cuda(cuda_side, data);
+    const std::string name = "records of kind " + std::to_string(kind);
+    std::vector<uint8_t> want;
+    for (uint32_t round = 0; round < 6; ++round) {
+      const std::vector<uint8_t> window = full_window(data, 55 + round), other = full_window(data, 70 + round);
+      const pkv_page_params page = {cuda.cache.get(), 0, round % 3, 0}, same = {cpu.cache.get(), 0, round % 3, 0};
+      Side::write(cpu.window, window);
+      must(pkv_offload(cpu_side.context(), &same));
+      want = whole(cpu.records, data.page_records);
+      const Buffer copy = cuda_side.allocate(want.size());
+      const pkv_copy_params to_copy = {{cuda.records.get(), 0}, {copy.get(), 0}, want.size()};
+      Side::write(cuda.window, window);
+      must(pkv_offload(cuda_side.context(), &page));
+      switch (round / 2) {
+        case 0: Side::write(cuda.window, other); break;  // after the records were read from it
+        case 1: must(pkv_copy(cuda_side.context(), &to_copy)); break;
+        default: must(pkv_context_synchronize(cuda_side.context()));
+      }
+      report.same(want, whole(cuda.records, data.page_records), name + ": records after an offload");
+      if (round / 2 == 1) report.same(want, Side::read<uint8_t>(copy, want.size()), name + ": a copy after an offload");
+    }
+    // Memory that is given back while its page is on the way.
+    const pkv_page_params last = {cuda.cache.get(), 0, 0, 0};
+    must(pkv_offload(cuda_side.context(), &last));
+  }
+  report.expect(pkv_context_synchronize(cuda_side.context()) == PKV_OK, "memory to be given back after its offload");
 }
 
 // An infinite value in the last but one token of each sequence: only the last two rows may meet it.
@@ -177,6 +270,8 @@ void test_pages(Report& report) {
       }
     });
   }
+  report.group("offload beside tapes", [&] { test_offload_beside_tapes(report, cpu, cuda); });
+  report.group("offload, then what meets it", [&] { test_order_after_offload(report, cpu, cuda); });
   for (const uint32_t head_dim : {64u, 128u, 256u}) {
     report.group("attend_causal: d " + std::to_string(head_dim), [&] {
       for (const uint32_t group : {1u, 3u, 4u, 8u}) {
@@ -191,6 +286,27 @@ void test_pages(Report& report) {
         params.seed = head_dim + group;
         test_attend_causal(report, params, cpu, cuda);
       }
+    });
+  }
+}
+
+void test_quick_pages(Report& report) {
+  const Side cpu(PKV_CPU), cuda(PKV_CUDA);
+  uint32_t dtype = PKV_DTYPE_F32;
+  for (const uint32_t head_dim : {64u, 128u, 256u}) {
+    SceneParams params;
+    params.kv_heads = 1;
+    params.query_group = 3;
+    params.head_dim = head_dim;
+    params.kv_dtype = dtype++;
+    params.keys = Keys::invalid;
+    params.ring_tokens = 513;
+    params.zone_tokens = {513, 0};
+    params.ring_used = {33, 7};
+    params.seed = 500 + head_dim;
+    report.group("quick: pages and causal attention, " + describe(params), [&] {
+      test_page_operators(report, params, cpu, cuda);
+      test_attend_causal(report, params, cpu, cuda);
     });
   }
 }

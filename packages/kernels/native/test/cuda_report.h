@@ -111,8 +111,12 @@ void test_device(Report&);
 void test_dense(Report&);
 void test_pages(Report&);
 void test_stages(Report&);
+void test_hot_set(Report&);
 void test_quick(Report&);
 void test_decode(Report&);
 void test_far(Report&);
+void test_quick_device(Report&);
+void test_quick_dense(Report&);
+void test_quick_pages(Report&);
 
 }  // namespace conformance

@@ -13,8 +13,9 @@ uint32_t SceneParams::max_pages() const {
 std::string describe(const SceneParams& p) {
   const char* const keys[] = {"isotropic", "ties", "invalid"};
   char text[120];
-  std::snprintf(text, sizeof text, "d %u, group %u, %s, batch %u, %s%s", p.head_dim, p.query_group,
-                dtype_name(p.kv_dtype), p.slots(), keys[static_cast<int>(p.keys)], p.calibrated ? ", calibrated" : "");
+  std::snprintf(text, sizeof text, "d %u, group %u, %s, batch %u, %s%s%s", p.head_dim, p.query_group,
+                dtype_name(p.kv_dtype), p.slots(), keys[static_cast<int>(p.keys)], p.calibrated ? ", calibrated" : "",
+                p.hot_lines > 0 ? ", hot set" : "");
   return text;
 }
 
@@ -99,6 +100,7 @@ void SceneData::summarize(const Side& cpu) {
   const Buffer addresses = cpu.upload(std::vector<uint64_t>{Side::address(summaries), 0});
   pkv_cache_params params_of_cache = cache_params(p, *this);
   params_of_cache.slots = params_of_cache.max_pages = params_of_cache.page_capacity = 1;
+  params_of_cache.hot_lines = 0;
   params_of_cache.sink_tokens = 0;
   params_of_cache.ring_tokens = PKV_PAGE_TOKENS;
   params_of_cache.zone_tokens.buffer = one.get();
@@ -175,6 +177,7 @@ pkv_cache_params cache_params(const SceneParams& p, const SceneData& data) {
   params.ring_tokens = p.ring_tokens;
   params.max_pages = p.max_pages();
   params.page_capacity = p.page_capacity();
+  params.hot_lines = p.hot_lines;
   params.signs = data.signs.data();
   params.centres = data.centres.data();
   params.thresholds = data.thresholds.data();
@@ -192,7 +195,9 @@ PlacedScene::PlacedScene(const Side& on, const SceneData& from)
       id_counts(on.upload(from.id_counts)),
       invalid_keys(on.upload(from.invalid_keys)),
       budget(on.allocate(size_t{from.params.slots()} * from.params.layers * PKV_BUDGET_FIELDS * 4)),
-      calibration(on.upload(from.calibration)) {
+      calibration(on.upload(from.calibration)),
+      hot_tags(on.allocate(from.params.all_hot_lines() * 4)),
+      hot_records(on.allocate(from.params.all_hot_lines() * from.params.record_bytes())) {
   const SceneParams& p = from.params;
   std::vector<uint64_t> addresses;
   for (uint32_t page = 0; page < p.page_capacity(); ++page) {
@@ -209,6 +214,8 @@ PlacedScene::PlacedScene(const Side& on, const SceneData& from)
   params.invalid_keys.buffer = invalid_keys.get();
   params.budget.buffer = budget.get();
   params.calibration.buffer = calibration.get();
+  params.hot_tags.buffer = hot_tags.get();
+  params.hot_records.buffer = hot_records.get();
   pkv_cache* created = nullptr;
   must(pkv_cache_create(on.context(), &params, &created));
   cache.reset(created);
@@ -231,7 +238,7 @@ void PlacedScene::set_budget(uint32_t mode, uint32_t candidates, uint32_t top_k)
 
 PlacedPlan::PlacedPlan(const PlacedScene& scene, const Policy& policy, uint32_t max_rows, uint32_t max_zone_tokens) {
   const pkv_plan_params params = {scene.cache.get(), max_rows,     max_zone_tokens, policy.max_candidates,
-                                  policy.max_top_k,  policy.votes, policy.group,    1};
+                                  policy.max_top_k,  policy.votes, policy.group,    policy.estimates_mass};
   pkv_plan* created = nullptr;
   must(pkv_plan_create(scene.side.context(), &params, &created));
   plan.reset(created);

@@ -19,6 +19,7 @@ struct SceneParams {
   Keys keys = Keys::isotropic;
   bool calibrated = false;
   uint32_t record_kind = PKV_MEMORY_MAPPED;
+  uint32_t hot_lines = 0;
   uint64_t seed = 1;
 
   uint32_t slots() const { return static_cast<uint32_t>(zone_tokens.size()); }
@@ -31,6 +32,7 @@ struct SceneParams {
   size_t record_bytes() const { return 2 * head_dim * element_bytes(kv_dtype); }
   size_t head_summary_bytes() const { return size_t{PKV_PAGE_TOKENS} * (2 * subspaces() + head_dim / 2); }
   size_t page_summary_bytes() const { return heads() * head_summary_bytes(); }
+  size_t all_hot_lines() const { return size_t{slots()} * heads() * hot_lines; }
   size_t page_record_bytes() const { return heads() * PKV_PAGE_TOKENS * record_bytes(); }
   uint32_t max_pages() const;
   uint32_t page_capacity() const { return slots() * max_pages(); }
@@ -72,7 +74,7 @@ class PlacedScene {
   const Side& side;
   const SceneData& data;
   Buffer zone_tokens, page_table, page_address, summaries, records, window, id_counts, invalid_keys, budget,
-      calibration;
+      calibration, hot_tags, hot_records;
   Owned<pkv_cache> cache;
 
   // One ladder for all slots and layers; a quarter of the zone is activated by tiers.
@@ -84,6 +86,7 @@ pkv_cache_params cache_params(const SceneParams&, const SceneData&);
 
 struct Policy {
   uint32_t votes, group, max_candidates, max_top_k;
+  bool estimates_mass = true;
 };
 
 // A plan on one device, and its workspaces by name.

@@ -102,8 +102,50 @@ void run_cases(Report& report, const SceneParams& params, const Side& cpu_side, 
         run_case(report, cpu, cuda, layer, {policy, PKV_MODE_VOTE, 0, 10, as_tape});
         run_case(report, cpu, cuda, layer, {policy, PKV_MODE_VOTE, longest / 3, 0, as_tape});
         run_case(report, cpu, cuda, layer, {policy, PKV_MODE_DENSE, 0, 10, as_tape});
+        run_case(report, cpu, cuda, layer, {{votes, group, longest, 100, false}, PKV_MODE_VOTE, longest / 3, 50, as_tape});
       }
     }
+  }
+}
+
+// Select takes scores that collide did not write, too.
+void test_written_scores(Report& report, const Side& cpu_side, const Side& cuda_side) {
+  SceneParams params;
+  params.zone_tokens = {5000, 0, 1300};
+  params.ring_used = {1, 1, 1};
+  const SceneData data(params, cpu_side);
+  const PlacedScene cpu(cpu_side, data), cuda(cuda_side, data);
+  const StepRows rows = step_rows(params);
+  const Case c = {{PKV_VOTES_GRADED, PKV_GROUP_MEAN, 1000, 10}, PKV_MODE_VOTE, 900, 10, false};
+  const PlacedPlan cpu_plan(cpu, c.policy, rows.count, 5000), cuda_plan(cuda, c.policy, rows.count, 5000);
+  Random random(7);
+  std::vector<uint16_t> scores(size_t{rows.count} * params.kv_heads * 5000);
+  for (uint16_t& score : scores) score = static_cast<uint16_t>(random.below(9) == 0 ? PKV_NO_SCORE : 500 + random.below(300));
+  for (const auto& [scene, plan] : {std::pair(&cpu, &cpu_plan), std::pair(&cuda, &cuda_plan)}) {
+    scene->set_budget(c.mode, c.candidates, c.top_k);
+    plan->set_field(PKV_PLAN_FIELD_SCORES, scores);
+    StepOn(*scene, *plan, 0, rows).select();
+  }
+  Comparison(report, data, c, rows, cpu_plan, cuda_plan, rows.count, 5000).select();
+}
+
+// So many candidates, and so many alike, that what the choice lists does not fit its list; and a large K.
+void test_many_candidates(Report& report, const Side& cpu_side, const Side& cuda_side) {
+  SceneParams params;
+  params.kv_heads = 1;
+  params.head_dim = 128;
+  params.query_group = 4;
+  params.keys = Keys::ties;
+  params.zone_tokens = {20480, 3000};
+  params.ring_used = {64, 3};
+  params.seed = 8;
+  const SceneData data(params, cpu_side);
+  const PlacedScene cpu(cpu_side, data), cuda(cuda_side, data);
+  for (const uint32_t group : {PKV_GROUP_MEAN, PKV_GROUP_SUM}) {
+    const Policy policy = {PKV_VOTES_GRADED, group, 18001, 4096, false};
+    run_case(report, cpu, cuda, 0, {policy, PKV_MODE_VOTE, 18000, 4096, true});
+    run_case(report, cpu, cuda, 0, {policy, PKV_MODE_SCAN, 0, 2000, false});
+    run_case(report, cpu, cuda, 0, {policy, PKV_MODE_VOTE, 2000, 1000, false});
   }
 }
 
@@ -158,6 +200,7 @@ void test_stages(Report& report) {
       params.keys = static_cast<Keys>((number / 2) % 3);
       params.calibrated = number % 4 == 1;
       params.record_kind = number % 2 == 0 ? PKV_MEMORY_MAPPED : PKV_MEMORY_DEVICE;
+      params.hot_lines = number % 4 == 0 ? 64 : 0;
       params.sink_tokens = number % 5 == 4 ? 0 : 5;
       params.zone_tokens = {0, 1, 511, 512, 513, 5000};
       params.ring_used = {1, 100, 600, 37, 200, 64};
@@ -178,6 +221,8 @@ void test_stages(Report& report) {
     params.seed = 200 + batch;
     report.group("stages: " + describe(params), [&] { run_cases(report, params, cpu, cuda); });
   }
+  report.group("stages: scores from elsewhere", [&] { test_written_scores(report, cpu, cuda); });
+  report.group("stages: many candidates", [&] { test_many_candidates(report, cpu, cuda); });
   report.group("stages: the same bytes run after run", [&] { test_repeats(report, cpu, cuda); });
 }
 
@@ -193,6 +238,7 @@ void test_quick(Report& report) {
       params.kv_dtype = number % 3;
       params.keys = static_cast<Keys>(number % 3);
       params.record_kind = number % 2 == 0 ? PKV_MEMORY_MAPPED : PKV_MEMORY_DEVICE;
+      params.hot_lines = number % 2 == 0 ? 16 : 0;
       params.sink_tokens = number % 2 == 0 ? 5 : 0;
       params.zone_tokens = {0, 1, 513};
       params.ring_used = {1, 33, 127};
@@ -200,6 +246,9 @@ void test_quick(Report& report) {
       report.group("quick: " + describe(params), [&] { run_cases(report, params, cpu, cuda); });
     }
   }
+  test_quick_device(report);
+  test_quick_pages(report);
+  test_quick_dense(report);
 }
 
 }  // namespace conformance

@@ -40,6 +40,17 @@ static void test_versions_and_devices(void) {
   CHECK(strstr(status.detail, "sse9") != NULL);
 }
 
+static void test_available_bytes(void) {
+  pkv_context* context = open_context(1);
+  uint64_t bytes = 0;
+  CHECK(pkv_available_bytes(context, PKV_MEMORY_MAPPED, &bytes) == PKV_OK);
+  CHECK(bytes > 1 << 20);
+  CHECK(pkv_available_bytes(context, 3, &bytes) == PKV_INVALID_ARGUMENT);
+  CHECK(pkv_available_bytes(context, PKV_MEMORY_DEVICE, NULL) == PKV_INVALID_ARGUMENT);
+  CHECK(pkv_available_bytes(NULL, PKV_MEMORY_DEVICE, &bytes) == PKV_INVALID_ARGUMENT);
+  pkv_context_destroy(context);
+}
+
 static void test_context_refusals(void) {
   pkv_context* context = NULL;
   pkv_context_options options = {PKV_CPU, 0, "sse9"};
@@ -264,8 +275,22 @@ static void test_caches_and_plans(void) {
   params = small_params(buffer, codec);
   params.budget.buffer = NULL;
   CHECK(pkv_cache_create(context, &params, &cache) == PKV_INVALID_ARGUMENT);
+  params = small_params(buffer, codec);
+  params.hot_lines = 4; /* without memory for them */
+  CHECK(pkv_cache_create(context, &params, &cache) == PKV_INVALID_ARGUMENT);
+  params.hot_tags.buffer = params.hot_records.buffer = buffer;
+  params.hot_lines = 6;
+  CHECK(pkv_cache_create(context, &params, &cache) == PKV_INVALID_ARGUMENT);
+  params.hot_lines = 2 * PKV_MOST_HOT_LINES;
+  CHECK(pkv_cache_create(context, &params, &cache) == PKV_INVALID_ARGUMENT);
+  params.hot_lines = 4;
+  params.hot_tags.offset_bytes = 8; /* in the middle of a vector */
+  CHECK(pkv_cache_create(context, &params, &cache) == PKV_INVALID_ARGUMENT);
   CHECK(cache == NULL);
   params = small_params(buffer, codec);
+  params.hot_lines = 4;
+  params.hot_tags.buffer = params.hot_records.buffer = buffer;
+  params.hot_records.offset_bytes = 1024;
   CHECK(pkv_cache_create(context, &params, &cache) == PKV_OK);
 
   CHECK(pkv_plan_create(context, &plan_params, &plan) == PKV_INVALID_ARGUMENT); /* no cache */
@@ -283,7 +308,7 @@ static void test_caches_and_plans(void) {
   CHECK(pkv_plan_field(plan, PKV_PLAN_FIELD_SCORES, &offset_bytes) == PKV_OK);
   CHECK(offset_bytes == 64 * 4 + 8 * 256);
   CHECK(bytes > offset_bytes + 2048);
-  CHECK(pkv_plan_field(plan, 10, &offset_bytes) == PKV_INVALID_ARGUMENT);
+  CHECK(pkv_plan_field(plan, PKV_PLAN_FIELD_HOT_HITS + 1, &offset_bytes) == PKV_INVALID_ARGUMENT);
 
   page.cache = cache;
   page.slot = 2;
@@ -305,6 +330,7 @@ static void test_caches_and_plans(void) {
 
 int main(void) {
   test_versions_and_devices();
+  test_available_bytes();
   test_context_refusals();
   test_buffers();
   test_handles_that_outlive_their_context();
@@ -315,6 +341,7 @@ int main(void) {
   test_caches_and_plans();
   test_pool();
   test_host_limits();
+  test_host_memory();
   test_select();
   printf("%d checks, %d failed\n", checks_made, checks_failed);
   return checks_failed == 0 ? 0 : 1;

@@ -31,6 +31,7 @@ export interface Addon {
   /** Triples of verb, calls and nanoseconds. */
   takeTimes(context: Handle): (string | number)[];
 
+  availableBytes(context: Handle, kind: number): number;
   createBuffer(context: Handle, bytes: number, kind: number): Handle;
   disposeBuffer(buffer: Handle): void;
   bufferAddress(buffer: Handle): bigint;
@@ -60,6 +61,9 @@ export interface Addon {
       ...invalidKeys: RefArguments,
       ...budget: RefArguments,
       ...calibration: RefArguments,
+      hotLines: number,
+      ...hotTags: OptionalRefArguments,
+      ...hotRecords: OptionalRefArguments,
       signs: Float32Array,
       centres: Float32Array,
       thresholds: Float32Array,

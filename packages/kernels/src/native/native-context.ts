@@ -11,7 +11,7 @@ import type {
   VerbTime,
 } from "../context.js";
 import { GROUP, MEMORY, VOTES } from "../layout.js";
-import { checkAllocation, checkCacheParams, checkPlanParams, refuse } from "../validate.js";
+import { checkAllocation, checkCacheParams, checkMemoryKind, checkPlanParams, refuse } from "../validate.js";
 import * as check from "../validate-operators.js";
 import type { Addon, Handle } from "./addon.js";
 import { DTYPE_NUMBERS, NativeDense } from "./native-dense.js";
@@ -55,6 +55,12 @@ export class NativeContext extends NativeDense implements Context {
     return this.#handle;
   }
 
+  availableBytes(kind: MemoryKind): number {
+    const { handle } = this;
+    checkMemoryKind(kind);
+    return this.call((addon) => addon.availableBytes(handle, MEMORY_NUMBERS[kind]));
+  }
+
   allocate(bytes: number, kind: MemoryKind): DeviceBuffer {
     const { handle } = this;
     checkAllocation(bytes, kind);
@@ -81,6 +87,8 @@ export class NativeContext extends NativeDense implements Context {
     const invalidKeys = this.ref("invalidKeys", params.invalidKeys);
     const budget = this.ref("budget", params.budget);
     const calibration = this.ref("calibration", params.calibration);
+    const hotTags = this.optionalRef("hotSet.tags", params.hotSet?.tags);
+    const hotRecords = this.optionalRef("hotSet.records", params.hotSet?.records);
     const { codec } = params;
     const cache = this.call((addon) =>
       addon.createCache(
@@ -103,6 +111,9 @@ export class NativeContext extends NativeDense implements Context {
         ...invalidKeys,
         ...budget,
         ...calibration,
+        params.hotSet?.lines ?? 0,
+        ...hotTags,
+        ...hotRecords,
         codec.signs,
         codec.centres,
         codec.thresholds,

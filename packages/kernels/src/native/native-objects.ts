@@ -142,6 +142,7 @@ const FIELD_NUMBERS: Readonly<Record<PlanField, number>> = {
   selected: PLAN_FIELD.SELECTED,
   selectedCount: PLAN_FIELD.SELECTED_COUNT,
   stats: PLAN_FIELD.STATS,
+  hotHits: PLAN_FIELD.HOT_HITS,
 };
 
 /** A tape of a native context. */

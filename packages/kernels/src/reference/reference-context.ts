@@ -1,5 +1,5 @@
 import type { Cache, CacheParams, Context, MemoryKind, Plan, PlanParams, Tape, VerbTime } from "../context.js";
-import { checkAllocation, checkCacheParams, checkPlanParams, refuse } from "../validate.js";
+import { checkAllocation, checkCacheParams, checkMemoryKind, checkPlanParams, refuse } from "../validate.js";
 import * as check from "../validate-operators.js";
 import { ReferenceCache } from "./reference-cache.js";
 import { ReferenceDense } from "./reference-dense.js";
@@ -31,6 +31,12 @@ class ReferenceContext extends ReferenceDense implements Context {
   readonly detail = "plain TypeScript, 1 thread";
   protected readonly memory = new ReferenceMemory();
   protected readonly queue = new ReferenceQueue();
+
+  availableBytes(kind: MemoryKind): number {
+    this.queue.requireOpen();
+    checkMemoryKind(kind);
+    return this.memory.availableBytes;
+  }
 
   allocate(bytes: number, kind: MemoryKind): ReferenceBuffer {
     this.queue.requireOpen();

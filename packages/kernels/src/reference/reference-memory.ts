@@ -36,11 +36,16 @@ export class ReferenceMemory {
   readonly #storages = new Map<number, Storage>();
   #buffersMade = 0;
 
+  /** What the process has left, whatever the kind. */
+  get availableBytes(): number {
+    return process.availableMemory();
+  }
+
   /** Allocates zeroed memory. Throws OutOfMemoryError when the process has not that much left. */
   allocate(bytes: number, kind: MemoryKind): ReferenceBuffer {
     // ArrayBuffers are backed lazily: without this check a request beyond the machine would succeed and kill the
     // process later.
-    const availableBytes = process.availableMemory();
+    const { availableBytes } = this;
     if (bytes > availableBytes) throw new OutOfMemoryError({ kind, requestedBytes: bytes, availableBytes });
     let storage: Storage;
     try {

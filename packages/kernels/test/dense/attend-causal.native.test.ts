@@ -48,7 +48,7 @@ function expectAttention(scene: Scene, { own, q, rowStride, out }: ReturnType<ty
       const head = Math.floor(queryHead / queryGroup);
       const place = { slot: SLOT, layer: LAYER, head };
       const { output } = attentionOver(scene.data, place, q.subarray(at, at + headDim), positions);
-      // f32 attention of values of about 1 (algorithm.md §7).
+      // f32 attention of values of about 1 (docs/mathematics.md §7).
       expectClose(`row ${r}, query head ${queryHead}`, out.subarray(at, at + headDim), output, 1e-5);
     }
   }

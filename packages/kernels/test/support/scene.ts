@@ -4,6 +4,7 @@ import type {
   Context,
   DeviceBuffer,
   Dtype,
+  HotSet,
   Plan,
   PlanField,
   PlanParams,
@@ -68,7 +69,10 @@ export class Scene {
   constructor(
     readonly context: Context,
     from: SceneOptions | SceneData,
-    plan: Partial<Pick<PlanParams, "maxRows" | "maxZoneTokens" | "maxTopK" | "estimateMass">> = {},
+    plan: Partial<Pick<PlanParams, "maxRows" | "maxZoneTokens" | "maxTopK" | "estimateMass">> & {
+      /** Lines of a hot set. Default: none. */
+      readonly hotLines?: number;
+    } = {},
   ) {
     this.data = "records" in from ? from : createSceneData(from);
     const { options, quantizer } = this.data;
@@ -125,6 +129,7 @@ export class Scene {
       invalidKeys: { buffer: this.invalidKeys },
       budget: { buffer: this.budget },
       calibration: { buffer: upload(context, this.data.calibration) },
+      ...(plan.hotLines && { hotSet: this.#hotSet(plan.hotLines) }),
       codec: {
         signs: quantizer.signs,
         centres: quantizer.levels.centersFloat32,
@@ -145,6 +150,14 @@ export class Scene {
     this.setMode(options.mode);
     this.rows = sequences.map((_, slot) => ({ slot, position: sequenceTokens(this.data, slot) - 1 }));
     this.out = context.allocate(4 * Math.max(slots, plan.maxRows ?? 1) * this.queryWidth, "device");
+  }
+
+  #hotSet(lines: number): HotSet {
+    const { layers, kvHeads, headDim, kvDtype, sequences } = this.data.options;
+    const allLines = sequences.length * layers * kvHeads * lines;
+    const tags = this.context.allocate(4 * allLines, "device");
+    const records = this.context.allocate(allLines * 2 * headDim * (kvDtype === "f32" ? 4 : 2), "device");
+    return { lines, tags: { buffer: tags }, records: { buffer: records } };
   }
 
   /** Query heads times head dimension. */

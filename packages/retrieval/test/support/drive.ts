@@ -11,7 +11,7 @@ import {
 } from "../../src/index.js";
 import type { TokenStream } from "./token-stream.js";
 
-/** The first page is sealed at 5 + 16 + 512 = 533 tokens, the second at 1045; the ring has 591 rows. */
+/** The first page is sealed at 5 + 16 + 512 = 533 tokens, the second at 1045; the ring has 655 rows. */
 export const ZONES = { sinkTokens: 5, localTokens: 16, chunkTokens: 64 };
 /** The lengths at which pages are sealed. */
 export const SEALED = [533, 1045] as const;

@@ -44,6 +44,14 @@ void bind_tables(Cache& view, const pkv_cache_params& params, Resolver& resolve)
   view.budget = resolve.at<int32_t>("budget", params.budget, product({entries, PKV_BUDGET_FIELDS, 4}));
   view.calibration = resolve.at<float>("calibration", params.calibration,
                                        product({view.layers, view.kv_heads, 2, view.head_dim, 4}));
+  if (params.hot_lines == 0) return;
+  view.hot_lines = require_range("hot_lines", params.hot_lines, 4, PKV_MOST_HOT_LINES);
+  if ((view.hot_lines & (view.hot_lines - 1)) != 0) {
+    throw invalid_argument("hot_lines", "a power of two", std::to_string(view.hot_lines));
+  }
+  const uint64_t lines = product({heads, view.hot_lines});
+  view.hot_tags = reinterpret_cast<uint32_t*>(resolve.vectors("hot_tags", params.hot_tags, product({lines, 4})));
+  view.hot_records = resolve.vectors("hot_records", params.hot_records, product({lines, view.record_bytes()}));
 }
 
 // Each workspace begins on a cache line of its own.
@@ -68,6 +76,7 @@ Layout layout_of(const Plan& plan) {
       product({heads, plan.max_top_k, 4}),
       product({cache.layers, heads, 4}),
       product({cache.layers, heads, cache.query_group, PKV_STATS_FIELDS, 4}),
+      product({cache.layers, heads, 4}),
   };
   Layout layout{};
   for (size_t field = 0; field < kPlanFields; ++field) {
@@ -94,6 +103,7 @@ void bind_workspaces(BoundPlan& plan, const Plan& shape) {
   view.selected = reinterpret_cast<uint32_t*>(at(PKV_PLAN_FIELD_SELECTED));
   view.selected_count = reinterpret_cast<int32_t*>(at(PKV_PLAN_FIELD_SELECTED_COUNT));
   view.stats = reinterpret_cast<float*>(at(PKV_PLAN_FIELD_STATS));
+  view.hot_hits = reinterpret_cast<int32_t*>(at(PKV_PLAN_FIELD_HOT_HITS));
   const Cache& cache = *view.cache;
   const size_t heads = size_t{view.max_rows} * cache.kv_heads;
   for (uint32_t layer = 0; layer < cache.layers; ++layer) {
@@ -101,6 +111,7 @@ void bind_workspaces(BoundPlan& plan, const Plan& shape) {
     view.candidate_count += heads;
     view.selected_count += heads;
     view.stats += heads * cache.query_group * PKV_STATS_FIELDS;
+    view.hot_hits += heads;
   }
 }
 

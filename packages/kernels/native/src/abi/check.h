@@ -34,6 +34,10 @@ class Resolver {
   T* at(const char* argument, const pkv_ref& ref, uint64_t bytes) {
     return reinterpret_cast<T*>(place(argument, ref.buffer, ref.offset_bytes, bytes, alignof(T)));
   }
+  // Bytes that are read and written in vectors of 16.
+  uint8_t* vectors(const char* argument, const pkv_ref& ref, uint64_t bytes) {
+    return place(argument, ref.buffer, ref.offset_bytes, bytes, 16);
+  }
   // `row_count` rows of `width` f32.
   Rows rows(const char* argument, const pkv_rows& rows, uint32_t row_count, uint64_t width);
   Step step(const pkv_step& step, uint32_t max_rows = INT32_MAX);

@@ -15,17 +15,28 @@ void require_inside(const pkv_buffer& buffer, uint64_t offset_bytes, uint64_t by
   }
 }
 
+MemoryKind kind_of(uint32_t kind) {
+  return static_cast<MemoryKind>(require_one_of("kind", kind, {PKV_MEMORY_DEVICE, PKV_MEMORY_PINNED, PKV_MEMORY_MAPPED}));
+}
+
 }  // namespace
+
+pkv_status pkv_available_bytes(pkv_context* context, uint32_t kind, uint64_t* out) {
+  return guarded([&] {
+    require("out", out);
+    *out = require("context", context).core->available_bytes(kind_of(kind));
+  });
+}
 
 pkv_status pkv_buffer_create(pkv_context* context, uint64_t bytes, uint32_t kind, pkv_buffer** out) {
   return guarded([&] {
     require("out", out);
     const auto& core = require("context", context).core;
-    require_one_of("kind", kind, {PKV_MEMORY_DEVICE, PKV_MEMORY_PINNED, PKV_MEMORY_MAPPED});
+    const MemoryKind memory_kind = kind_of(kind);
     if (bytes == 0) throw invalid_argument("bytes", "at least 1", "0");
     auto buffer = std::make_unique<pkv_buffer>();
     buffer->context = core;
-    buffer->core = core->allocate(bytes, static_cast<MemoryKind>(kind));
+    buffer->core = core->allocate(bytes, memory_kind);
     *out = buffer.release();
   });
 }

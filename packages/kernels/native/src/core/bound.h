@@ -8,7 +8,7 @@
 
 namespace pkv {
 
-constexpr size_t kPlanFields = 10;  // PKV_PLAN_FIELD_*
+constexpr size_t kPlanFields = 11;  // PKV_PLAN_FIELD_*
 
 struct BoundCache {
   Cache view;

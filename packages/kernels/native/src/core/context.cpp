@@ -57,6 +57,11 @@ void Context::require_open() const {
   if (closed_) throw disposed("context");
 }
 
+uint64_t Context::available_bytes(MemoryKind kind) {
+  const Turn turn(*this);
+  return device_->available_bytes(kind);
+}
+
 std::shared_ptr<Buffer> Context::allocate(size_t bytes, MemoryKind kind) {
   const Turn turn(*this);
   return std::make_shared<Buffer>(device_, bytes, kind);

@@ -49,6 +49,7 @@ class Context {
   // Throws disposed once close() has begun.
   void require_open() const;
 
+  uint64_t available_bytes(MemoryKind kind);
   std::shared_ptr<Buffer> allocate(size_t bytes, MemoryKind kind);
   // Lets go of a share once the work queued so far is done: a page address table may point into it unseen.
   void retire(std::shared_ptr<Buffer> buffer);

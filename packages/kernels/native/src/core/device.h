@@ -10,6 +10,16 @@ namespace pkv {
 
 enum class MemoryKind : uint32_t { device = PKV_MEMORY_DEVICE, pinned = PKV_MEMORY_PINNED, mapped = PKV_MEMORY_MAPPED };
 
+// For people, in errors.
+inline const char* kind_name(MemoryKind kind) {
+  switch (kind) {
+    case MemoryKind::device: return "device";
+    case MemoryKind::pinned: return "pinned";
+    case MemoryKind::mapped: return "mapped";
+  }
+  return "device";
+}
+
 // A tape in the form that its device likes best.
 class Program {
  public:
@@ -24,6 +34,8 @@ class Device {
   // For people: "avx512, 2 threads".
   virtual const std::string& detail() const = 0;
 
+  // Bytes that can still be allocated; UINT64_MAX where the system does not tell.
+  virtual uint64_t available_bytes(MemoryKind kind) const = 0;
   // Zeroed memory, aligned to 64 bytes at least. Throws out_of_memory.
   virtual uint8_t* allocate(size_t bytes, MemoryKind kind) = 0;
   // Does nothing for memory that free_all has taken already.

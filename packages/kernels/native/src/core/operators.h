@@ -48,6 +48,9 @@ struct Cache {
   uint32_t* invalid_keys;        // [slots, layers, kv_heads]
   const int32_t* budget;         // [slots, layers, PKV_BUDGET_FIELDS]
   const float* calibration;      // [layers, kv_heads, 2, head_dim]: mu, D
+  uint32_t hot_lines;            // of a slot, layer and KV head; 0 without a hot set, else a power of two
+  uint32_t* hot_tags;            // [slots, layers, kv_heads, hot_lines]: zone token + 1, or 0
+  uint8_t* hot_records;          // [slots, layers, kv_heads, hot_lines, 2, head_dim] kv_dtype
   // Codec (host copies that live as long as the cache).
   const float* signs;       // [head_dim]
   const float* centres;     // [8]
@@ -57,6 +60,10 @@ struct Cache {
   PKV_HOST_DEVICE uint32_t subspaces() const { return head_dim / PKV_SUBSPACE_DIM; }
   PKV_HOST_DEVICE size_t record_bytes() const { return size_t{2} * head_dim * dtype_bytes(kv_dtype); }
   PKV_HOST_DEVICE uint32_t window_tokens() const { return sink_tokens + ring_tokens; }
+  // Of all slots.
+  PKV_HOST_DEVICE size_t window_bytes() const {
+    return size_t{slots} * layers * kv_heads * window_tokens() * record_bytes();
+  }
   // [sink_tokens + ring_tokens] records of one slot, layer and KV head.
   PKV_HOST_DEVICE uint8_t* window_of(size_t slot, size_t layer, size_t head) const {
     return window + ((slot * layers + layer) * kv_heads + head) * window_tokens() * record_bytes();
@@ -84,13 +91,21 @@ struct Cache {
     return reinterpret_cast<uint8_t*>(page_address[page_id * PKV_PAGE_ADDRESS_FIELDS + PKV_PAGE_ADDRESS_RECORDS]) +
            (layer * kv_heads + head) * head_page_record_bytes();
   }
+  // [hot_lines] tags and records of one slot, layer and KV head.
+  PKV_HOST_DEVICE uint32_t* hot_tags_of(size_t slot, size_t layer, size_t head) const {
+    return hot_tags + ((slot * layers + layer) * kv_heads + head) * hot_lines;
+  }
+  PKV_HOST_DEVICE uint8_t* hot_records_of(size_t slot, size_t layer, size_t head) const {
+    return hot_records + ((slot * layers + layer) * kv_heads + head) * hot_lines * record_bytes();
+  }
   PKV_HOST_DEVICE const int32_t* budget_of(size_t slot, size_t layer) const {
     return budget + (slot * layers + layer) * PKV_BUDGET_FIELDS;
   }
 };
 
-// Workspaces, as the stages of one layer see them: what a step tells about each layer (candidate_count, selected_count and
-// stats) is kept for all layers, and these three point to the layer's own. Q rotated queries and T tables per KV head: 1, or query_group where the group policy asks for it.
+// Workspaces, as the stages of one layer see them: what a step tells about each layer (candidate_count, selected_count, stats
+// and hot_hits) is kept for all layers, and these four point to the layer's own. Q rotated queries and T tables per KV
+// head: 1, or query_group where the group policy asks for it.
 struct Plan {
   const Cache* cache;
   uint32_t max_rows, max_zone_tokens, max_candidates, max_top_k;
@@ -108,6 +123,7 @@ struct Plan {
   uint32_t* selected;                // [max_rows, kv_heads, max_top_k], ascending
   int32_t* selected_count;           // [max_rows, kv_heads]
   float* stats;                      // [max_rows, query_heads, 3]
+  int32_t* hot_hits;                 // [max_rows, kv_heads]: selected keys that attend read from the hot set
   uint8_t* scratch;                  // backend-defined, sized by the backend when the plan is made
   size_t scratch_bytes;
 };

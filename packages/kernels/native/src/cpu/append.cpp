@@ -1,4 +1,4 @@
-// append: K and V of each row, rounded to the cache's element type, into the window (algorithm.md §3).
+// append: K and V of each row, rounded to the cache's element type, into the window (docs/mathematics.md §3).
 #include "cpu/cpu.h"
 #include "cpu/kv_narrow.h"
 

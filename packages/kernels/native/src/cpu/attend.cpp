@@ -1,5 +1,5 @@
 // attend: softmax attention at full precision over sink, ring and the selected keys, or over everything in mode dense
-// (algorithm.md §3). Reads every record once for all query heads of its group.
+// (docs/mathematics.md §3). Reads every record once for all query heads of its group.
 #include <cmath>
 #include <cstring>
 #include <limits>

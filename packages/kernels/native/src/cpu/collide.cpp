@@ -1,16 +1,17 @@
-// collide: the votes of every key of the retrieval zone (algorithm.md §3). Reads the ids plane, one byte a key and
+// collide: the votes of every key of the retrieval zone (docs/mathematics.md §3). Reads the ids plane, one byte a key and
 // subspace, and writes two bytes a key.
 #include <algorithm>
 
 #include "cpu/collide_kernels.h"
 #include "cpu/invalid_key.h"
 #include "cpu/step_rows.h"
+#include "cpu/task_shares.h"
 
 namespace pkv::cpu {
 namespace {
 
-// Pages of one task: 8192 keys are some ten microseconds of work, far above the price of handing out an index.
-constexpr uint32_t kTaskPages = 16;
+// Pages of the smallest task: 4096 keys are a few microseconds of work, far above the price of handing out an index.
+constexpr size_t kLeastTaskPages = 8;
 
 void mark_invalid_keys(const uint8_t* codes, size_t code_bytes, uint32_t tokens, uint16_t* scores) {
   for (uint32_t i = 0; i < tokens; i++) {
@@ -39,17 +40,19 @@ void collide(Runtime& runtime, const StageParams& params) {
     if (row_mode(cache, params.layer, params.step, row) != PKV_MODE_VOTE) continue;
     longest = std::max(longest, plan_zone_tokens(plan, params.step.slot(row)));
   }
-  const uint32_t task_tokens = kTaskPages * PKV_PAGE_TOKENS;
-  const size_t tasks_a_head = (longest + size_t{task_tokens} - 1) / task_tokens;
   const size_t heads = size_t{params.step.row_count} * cache.kv_heads;
+  const size_t pages_a_head = (longest + size_t{PKV_PAGE_TOKENS} - 1) / PKV_PAGE_TOKENS;
+  const size_t most_tasks = (pages_a_head + kLeastTaskPages - 1) / kLeastTaskPages;
+  const size_t tasks = tasks_a_head(most_tasks, heads, runtime.pool.threads());
+  const size_t task_tokens = tasks == 0 ? 0 : (pages_a_head + tasks - 1) / tasks * PKV_PAGE_TOKENS;
 
-  parallel_for(runtime.pool, heads * tasks_a_head, [&](size_t index, unsigned) {
-    const size_t row_head = index / tasks_a_head;
+  parallel_for(runtime.pool, heads * tasks, [&](size_t index, unsigned) {
+    const size_t row_head = index / tasks;
     const size_t row = row_head / cache.kv_heads;
     const size_t head = row_head % cache.kv_heads;
     if (row_mode(cache, params.layer, params.step, row) != PKV_MODE_VOTE) return;
     const int32_t slot = params.step.slot(row);
-    const size_t begin = index % tasks_a_head * task_tokens;
+    const size_t begin = index % tasks * task_tokens;
     const size_t end = std::min<size_t>(begin + task_tokens, plan_zone_tokens(plan, slot));
     const uint32_t* pages = cache.page_table + size_t(slot) * cache.max_pages;
     const bool has_invalid =
@@ -60,13 +63,10 @@ void collide(Runtime& runtime, const StageParams& params) {
     page.subspaces = subspaces;
     page.table_count = plan.tables;
     for (size_t token = begin; token < end; token += PKV_PAGE_TOKENS) {
-      const auto summary_from = [&](size_t first) {  // the last one for whatever comes after it
-        return cache.summary_of(pages[std::min(first, end - 1) / PKV_PAGE_TOKENS], params.layer, head);
-      };
-      uint8_t* const summary = summary_from(token);
+      uint8_t* summary = cache.summary_of(pages[token / PKV_PAGE_TOKENS], params.layer, head);
+      const size_t next = token + PKV_PAGE_TOKENS;
       page.ids = summary;
-      page.next_ids = summary_from(token + PKV_PAGE_TOKENS);
-      page.after_next_ids = summary_from(token + size_t{2} * PKV_PAGE_TOKENS);
+      page.next_ids = next < end ? cache.summary_of(pages[next / PKV_PAGE_TOKENS], params.layer, head) : summary;
       page.tokens = static_cast<uint32_t>(std::min<size_t>(end - token, PKV_PAGE_TOKENS));
       page.scores = plan.scores + row_head * plan.max_zone_tokens + token;
       score(page);

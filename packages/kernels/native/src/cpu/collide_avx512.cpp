@@ -1,7 +1,8 @@
 // A 256-entry byte table is two 128-entry permutes (vpermi2b) and a choice by bit 7 of the id. The table of one
 // subspace stays in four registers while a whole page, eight registers of 64 keys, is scored against it.
+#include <immintrin.h>
+
 #include "cpu/collide_kernels.h"
-#include "cpu/read_lines.h"
 
 namespace pkv::cpu {
 namespace {
@@ -10,13 +11,6 @@ constexpr uint32_t kKeys = 64;
 constexpr uint32_t kGroups = PKV_PAGE_TOKENS / kKeys;
 constexpr uint32_t kStep = 4;  // subspaces that a byte holds: 4 * PKV_MAX_VOTE = 252
 static_assert(kStep * PKV_MAX_VOTE <= 255, "four votes fit a byte");
-
-// Reads the ids of one subspace of the next page.
-inline void read_next(const CollidePage& page, uint32_t b) {
-  const uint32_t at = b * PKV_PAGE_TOKENS, plane_bytes = page.subspaces * PKV_PAGE_TOKENS, ahead = at + kAheadBytes;
-  read_lines(page.next_ids + at,
-             ahead < plane_bytes ? page.next_ids + ahead : page.after_next_ids + (ahead - plane_bytes), kGroups);
-}
 
 // sums[i] += the votes of subspaces [first, first + kStep), for one page of keys.
 void add_votes(const CollidePage& page, const uint8_t* tables, uint32_t first, uint16_t* sums) {
@@ -27,9 +21,10 @@ void add_votes(const CollidePage& page, const uint8_t* tables, uint32_t first, u
     const __m512i low0 = _mm512_loadu_si512(table), low1 = _mm512_loadu_si512(table + 64);
     const __m512i high0 = _mm512_loadu_si512(table + 128), high1 = _mm512_loadu_si512(table + 192);
     const uint8_t* ids = page.ids + size_t{b} * PKV_PAGE_TOKENS;
-    read_next(page, b);
+    const uint8_t* next = page.next_ids + size_t{b} * PKV_PAGE_TOKENS;
 #pragma GCC unroll 8
     for (uint32_t g = 0; g < kGroups; g++) {
+      _mm_prefetch(reinterpret_cast<const char*>(next + g * kKeys), _MM_HINT_T1);
       const __m512i id = _mm512_loadu_si512(ids + g * kKeys);
       const __m512i low = _mm512_permutex2var_epi8(low0, id, low1);
       const __m512i high = _mm512_permutex2var_epi8(high0, id, high1);

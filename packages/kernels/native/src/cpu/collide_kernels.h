@@ -9,8 +9,7 @@ namespace pkv::cpu {
 // One page of keys of one KV head against its vote tables.
 struct CollidePage {
   const uint8_t* ids;       // [subspaces, PKV_PAGE_TOKENS]
-  const uint8_t* next_ids;        // the plane scored after this one, to be read meanwhile; may equal `ids`
-  const uint8_t* after_next_ids;  // and the one after that
+  const uint8_t* next_ids;  // the plane scored after this one, to be prefetched; may equal `ids`
   const uint8_t* tables;    // [table_count, subspaces, PKV_CENTROIDS]
   uint32_t subspaces;       // a multiple of 4
   uint32_t table_count;     // at least 1

@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "cpu/cpu.h"
-#include "cpu/host_limits.h"
+#include "core/host_limits.h"
 #include "cpu/host_memory.h"
 #include "cpu/isa.h"
 #include "cpu/pool.h"
@@ -45,6 +45,7 @@ class CpuDevice final : public Device {
   const char* name() const override { return "cpu"; }
   const std::string& detail() const override { return detail_; }
 
+  uint64_t available_bytes(MemoryKind) const override { return available_memory_bytes(); }
   uint8_t* allocate(size_t bytes, MemoryKind kind) override { return memory_.allocate(bytes, kind); }
   void free(uint8_t* memory) noexcept override { memory_.free(memory); }
   void free_all() noexcept override { memory_.free_all(); }

@@ -1,4 +1,4 @@
-// encode: key summaries of one page, all layers and KV heads (algorithm.md §2). Exact: equal bytes to the reference.
+// encode: key summaries of one page, all layers and KV heads (docs/mathematics.md §2). Exact: equal bytes to the reference.
 #include "cpu/cpu.h"
 #include "cpu/encode_kernels.h"
 #include "cpu/rotate.h"

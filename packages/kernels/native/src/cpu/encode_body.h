@@ -1,4 +1,4 @@
-// Key summaries of as many keys as a register has lanes (algorithm.md §2): one key a lane, so that every lane does the
+// Key summaries of as many keys as a register has lanes (docs/mathematics.md §2): one key a lane, so that every lane does the
 // specified operations in the specified order, one rounding each, without fused multiply-add. Included by the file of each
 // instruction set, whose flags decide how wide a register is.
 #include <cstring>
@@ -107,11 +107,12 @@ inline void encode_subspace(const EncodeBlock& block, uint32_t first, uint32_t b
   }
   tree_sum<kSub>(terms);
   const Floats radius = square_root(terms[0]);
+  const Ints has_energy = radius > 0.0f;
   Ints id = {}, code = {};
   for (uint32_t j = 0; j < kSub; ++j) {
     const Floats magnitude = (Floats)((Ints)scaled[j] & 0x7fffffff);
-    // 0 / 0 in a subspace without energy: no threshold is at most NaN, so the level stays 0.
-    const Floats u = magnitude / radius;
+    // 0 in a subspace without energy, also where only the squares are too small for an f32.
+    const Floats u = (Floats)((Ints)(magnitude / radius) & has_energy);
     Ints level = {};
     Floats centre = Floats{} + block.centres[0];
     for (uint32_t i = 0; i + 1 < PKV_MAGNITUDE_LEVELS; ++i) {
@@ -125,7 +126,7 @@ inline void encode_subspace(const EncodeBlock& block, uint32_t first, uint32_t b
     code |= (level | sign << PKV_MAGNITUDE_BITS) << static_cast<int32_t>(4 * j);
   }
   tree_sum<kSub>(terms);
-  const Ints weight = weight_bytes(rho * radius / terms[0]) & valid & (radius > 0.0f);
+  const Ints weight = weight_bytes(rho * radius / terms[0]) & valid & has_energy;
   id &= valid;
   code &= valid;
   constexpr uint32_t kSubspaces = kHeadDim / kSub;

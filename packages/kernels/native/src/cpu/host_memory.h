@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "core/device.h"
+#include "core/host_limits.h"
 
 namespace pkv::cpu {
 
@@ -11,7 +12,8 @@ namespace pkv::cpu {
 // waits for a page fault.
 class HostMemory {
  public:
-  HostMemory() = default;
+  // `available_bytes`: what the machine still has.
+  explicit HostMemory(uint64_t (*available_bytes)() = available_memory_bytes) : available_bytes_(available_bytes) {}
   ~HostMemory() { free_all(); }
   HostMemory(const HostMemory&) = delete;
   HostMemory& operator=(const HostMemory&) = delete;
@@ -23,6 +25,7 @@ class HostMemory {
   void free_all() noexcept;
 
  private:
+  uint64_t (*available_bytes_)();
   std::mutex mutex_;
   std::unordered_map<uint8_t*, size_t> mapped_bytes_;  // 0: from the heap
 };

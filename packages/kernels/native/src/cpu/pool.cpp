@@ -10,8 +10,9 @@
 namespace pkv::cpu {
 namespace {
 
-// One pause takes 40 to 140 cycles: 1000 of them are some 50 microseconds at most.
-constexpr int kSpins = 1000;
+// One pause takes 40 to 140 cycles: 3000 of them are some 150 microseconds at most, which is what a decoder's JavaScript takes
+// between two tokens.
+constexpr int kSpins = 3000;
 
 void pause() {
 #if defined(__x86_64__) || defined(_M_X64)

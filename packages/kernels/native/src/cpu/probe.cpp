@@ -1,4 +1,4 @@
-// probe: rotates the queries of every KV head and makes its vote tables (algorithm.md §3 and §4). Exact.
+// probe: rotates the queries of every KV head and makes its vote tables (docs/mathematics.md §3 and §4). Exact.
 #include <cstring>
 
 #include "cpu/cpu.h"

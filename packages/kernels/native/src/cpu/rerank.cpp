@@ -1,5 +1,5 @@
 // rerank: estimates of the candidates from their codes, the top K of every KV head, and the mass that is left out
-// (algorithm.md §3 step 5). Reads head_dim / 2 + head_dim / 8 bytes a candidate.
+// (docs/mathematics.md §3 step 5). Reads head_dim / 2 + head_dim / 8 bytes a candidate.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -10,11 +10,13 @@
 #include "cpu/rerank_kernels.h"
 #include "cpu/rerank_mass.h"
 #include "cpu/step_rows.h"
+#include "cpu/task_shares.h"
 
 namespace pkv::cpu {
 namespace {
 
-constexpr uint32_t kTaskKeys = 1024;
+// A task brings its queries into the kernel's order first: fewer keys would not be worth it.
+constexpr uint32_t kLeastTaskKeys = 512;
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
 bool is_ranked(const StageParams& params, size_t row) {
@@ -33,26 +35,34 @@ struct Gathered {
   uint32_t keys;
 };
 
-// Looks candidates up, block after block. They ascend, so many in a row lie in one page.
+// Finds the codes and weights of keys of one slot, layer and KV head. Neighbouring candidates share a page.
 class Gatherer {
  public:
-  Gatherer(const Cache& cache, const uint32_t* pages, uint32_t layer, size_t head)
-      : cache_(cache), pages_(pages), layer_(layer), head_(head) {}
+  Gatherer(const Cache& cache, int32_t slot, uint32_t layer, size_t head)
+      : cache_(cache), pages_(cache.page_table + static_cast<size_t>(slot) * cache.max_pages), layer_(layer), head_(head) {}
 
+  // The first block of `candidates` [count], and into the second-level cache what it points to.
   void gather(const uint32_t* candidates, uint32_t count, Gathered& block) {
     const size_t code_bytes = cache_.head_dim / 2, weight_bytes = cache_.subspaces();
     block.keys = std::min(count, kEstimateBlockKeys);
-    for (uint32_t i = 0; i < kEstimateBlockKeys; i++) {
-      const uint32_t key = candidates[i < block.keys ? i : 0];
-      if (key / PKV_PAGE_TOKENS != page_) enter(key / PKV_PAGE_TOKENS);
+    for (uint32_t i = 0; i < block.keys; i++) {
+      const uint32_t key = candidates[i];
+      turn_to(key / PKV_PAGE_TOKENS);
       const size_t row = key % PKV_PAGE_TOKENS;
       block.codes[i] = codes_ + row * code_bytes;
       block.weights[i] = weights_ + row * weight_bytes;
+      for (size_t byte = 0; byte < code_bytes; byte += 64) __builtin_prefetch(block.codes[i] + byte, 0, 2);
+      __builtin_prefetch(block.weights[i], 0, 2);
+    }
+    for (uint32_t i = block.keys; i < kEstimateBlockKeys; i++) {
+      block.codes[i] = block.codes[0];
+      block.weights[i] = block.weights[0];
     }
   }
 
  private:
-  void enter(uint32_t page) {
+  void turn_to(uint32_t page) {
+    if (page == page_) return;
     page_ = page;
     uint8_t* summary = cache_.summary_of(pages_[page], layer_, head_);
     codes_ = cache_.codes_of(summary);
@@ -63,8 +73,9 @@ class Gatherer {
   const uint32_t* pages_;
   uint32_t layer_;
   size_t head_;
-  uint32_t page_ = std::numeric_limits<uint32_t>::max();
-  const uint8_t *codes_ = nullptr, *weights_ = nullptr;
+  uint32_t page_ = UINT32_MAX;
+  const uint8_t* codes_ = nullptr;
+  const uint8_t* weights_ = nullptr;
 };
 
 // Estimates of the candidates [begin, end) of one row and KV head, for all its rotated queries.
@@ -84,38 +95,44 @@ void estimate_candidates(const StageParams& params, const RerankKernels& kernels
     values[level] = -cache.centres[level];
     values[level | PKV_CODE_SIGN_BIT] = cache.centres[level];
   }
-  const uint32_t* pages = cache.page_table + static_cast<size_t>(params.step.slot(row)) * cache.max_pages;
   const uint32_t* candidates = plan.candidates + row_head * plan.max_candidates;
   float* estimates = plan.estimates + row_head * queries * plan.max_candidates;
-  Gatherer gatherer(cache, pages, params.layer, head);
-  Gathered gathered[2];
-  gatherer.gather(candidates + begin, end - begin, gathered[0]);
-  unsigned current = 0;
-  for (uint32_t at = begin; at < end; at += kEstimateBlockKeys, current ^= 1) {
-    const uint32_t following = at + kEstimateBlockKeys;
-    const bool last = following >= end;
-    if (!last) gatherer.gather(candidates + following, end - following, gathered[current ^ 1]);
-    const Gathered& now = gathered[current];
-    const Gathered& next = gathered[last ? current : current ^ 1];
-    EstimateBlock block{};
-    block.codes = now.codes;
-    block.weights = now.weights;
-    block.next_codes = next.codes;
-    block.next_weights = next.weights;
-    block.keys = now.keys;
-    block.head_dim = d;
-    block.values = values;
-    block.estimate_stride = plan.max_candidates;
+  // Three blocks: one is worked on, the kernel takes the next one into the first-level cache, and the one after that comes
+  // into the second.
+  Gathered gathered[3];
+  Gatherer gatherer(cache, params.step.slot(row), params.layer, head);
+  const auto gather = [&](uint32_t block) {
+    const uint32_t first = begin + block * kEstimateBlockKeys;
+    if (first >= end) return;
+    gatherer.gather(candidates + first, end - first, gathered[block % 3]);
+  };
+  gather(0);
+  gather(1);
+  for (uint32_t block = 0; begin + block * kEstimateBlockKeys < end; block++) {
+    gather(block + 2);
+    const uint32_t at = begin + block * kEstimateBlockKeys;
+    const bool last = at + kEstimateBlockKeys >= end;
+    const Gathered& now = gathered[block % 3];
+    const Gathered& next = gathered[(last ? block : block + 1) % 3];
+    EstimateBlock estimate{};
+    estimate.codes = now.codes;
+    estimate.weights = now.weights;
+    estimate.next_codes = next.codes;
+    estimate.next_weights = next.weights;
+    estimate.keys = now.keys;
+    estimate.head_dim = d;
+    estimate.values = values;
+    estimate.estimate_stride = plan.max_candidates;
     for (uint32_t h = 0; h < queries; h += kEstimateQueries) {
-      block.queries = std::min(queries - h, kEstimateQueries);
-      block.rotated = rotated + h * d;
-      block.estimates = estimates + size_t{h} * plan.max_candidates + at;
-      kernels.estimate(block);
+      estimate.queries = std::min(queries - h, kEstimateQueries);
+      estimate.rotated = rotated + h * d;
+      estimate.estimates = estimates + size_t{h} * plan.max_candidates + at;
+      kernels.estimate(estimate);
     }
   }
 }
 
-// One priority a candidate: its estimate, or the heads' softmax-normalised estimates combined (algorithm.md §4).
+// One priority a candidate: its estimate, or the heads' softmax-normalised estimates combined (docs/mathematics.md §4).
 void prioritize(const Plan& plan, const RerankKernels& kernels, const float* estimates, uint32_t count, float scale,
                 RerankScratch& scratch, float* priorities) {
   if (plan.rotated_queries == 1) {
@@ -224,12 +241,13 @@ void rerank(Runtime& runtime, const StageParams& params) {
   for (size_t row_head = 0; row_head < heads; row_head++) {
     if (is_ranked(params, row_head / kv_heads)) most = std::max(most, candidate_count(plan, row_head));
   }
-  const size_t tasks_a_head = (most + kTaskKeys - 1) / kTaskKeys;
-  parallel_for(runtime.pool, heads * tasks_a_head, [&](size_t index, unsigned) {
-    const size_t row_head = index / tasks_a_head;
+  const size_t tasks = tasks_a_head((most + kLeastTaskKeys - 1) / kLeastTaskKeys, heads, runtime.pool.threads());
+  const uint32_t task_keys = tasks == 0 ? 0 : static_cast<uint32_t>((most + tasks - 1) / tasks);
+  parallel_for(runtime.pool, heads * tasks, [&](size_t index, unsigned) {
+    const size_t row_head = index / tasks;
     if (!is_ranked(params, row_head / kv_heads)) return;
-    const auto begin = static_cast<uint32_t>(index % tasks_a_head * kTaskKeys);
-    const uint32_t end = std::min(begin + kTaskKeys, candidate_count(plan, row_head));
+    const auto begin = static_cast<uint32_t>(index % tasks * task_keys);
+    const uint32_t end = std::min(begin + task_keys, candidate_count(plan, row_head));
     if (begin < end) estimate_candidates(params, kernels, row_head / kv_heads, row_head % kv_heads, begin, end);
   });
   parallel_for(runtime.pool, heads, [&](size_t row_head, unsigned thread) {

@@ -61,9 +61,9 @@ __attribute__((always_inline)) inline void prefetch_next(const EstimateBlock& bl
   const uint32_t keys = kEstimateBlockKeys / parts;
   for (uint32_t key = part * keys; key < (part + 1) * keys; key++) {
     for (uint32_t byte = 0; byte < block.head_dim / 2; byte += kLineBytes) {
-      _mm_prefetch(reinterpret_cast<const char*>(block.next_codes[key] + byte), _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(block.next_codes[key] + byte), _MM_HINT_T0);
     }
-    _mm_prefetch(reinterpret_cast<const char*>(block.next_weights[key]), _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(block.next_weights[key]), _MM_HINT_T0);
   }
 }
 

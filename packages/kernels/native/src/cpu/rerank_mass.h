@@ -1,4 +1,4 @@
-// What attention leaves out: the estimated mass of the keys that are not selected (algorithm.md §5).
+// What attention leaves out: the estimated mass of the keys that are not selected (docs/mathematics.md §5).
 #pragma once
 #include "cpu/plan_scratch.h"
 #include "cpu/rerank_kernels.h"
@@ -30,7 +30,7 @@ double log_sum_unselected(const RerankKernels&, float* estimates, uint32_t count
                           RerankScratch&);
 
 // <q, mu>, which centring takes from every estimate, for `queries` rotated queries [queries, head_dim]: as the rotation
-// keeps inner products, <q', mu / D> = <rotated, R(mu / D)> (algorithm.md §6).
+// keeps inner products, <q', mu / D> = <rotated, R(mu / D)> (docs/mathematics.md §6).
 void centring_shifts(const Cache&, uint32_t layer, size_t head, const float* rotated, uint32_t queries, double* shifts);
 
 }  // namespace pkv::cpu

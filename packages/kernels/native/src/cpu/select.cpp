@@ -1,4 +1,4 @@
-// select: the candidates of every KV head, by histogram and never by sorting (algorithm.md §3). Reads the scores twice, two
+// select: the candidates of every KV head, by histogram and never by sorting (docs/mathematics.md §3). Reads the scores twice, two
 // bytes a key, and a sample of them before. Ties go to the smaller index and the output ascends.
 #include <algorithm>
 #include <cmath>

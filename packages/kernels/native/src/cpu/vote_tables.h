@@ -1,4 +1,4 @@
-// Vote tables of one KV head from its rotated queries, both policies (algorithm.md §3). Exact: equal bytes to the reference.
+// Vote tables of one KV head from its rotated queries, both policies (docs/mathematics.md §3). Exact: equal bytes to the reference.
 #pragma once
 #include <cstdint>
 

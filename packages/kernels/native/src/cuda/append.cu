@@ -1,4 +1,4 @@
-// append: K and V of each row, rounded to the cache's element type, into the window (algorithm.md §3).
+// append: K and V of each row, rounded to the cache's element type, into the window (docs/mathematics.md §3).
 // Costs 8 bytes read and 2 or 4 bytes written for each element of K and V.
 #include "cuda/kv_element.cuh"
 #include "cuda/launch.h"

@@ -1,17 +1,20 @@
-// The GPU as a device. Operators are launches on one stream of the context, a tape is a graph of them.
+// The GPU as a device. Operators are launches on one stream of the context, a tape is a graph of them. An offload outside a
+// tape runs beside the tapes that follow it, up to the commit of its page (side_stream.h).
 //
 // Times: inside a graph no operator has a time of its own, so by default calls are counted and their time is 0. With
-// PARISKV_CUDA_TIMES=1 operators are launched one by one, tapes too, each between two events.
+// PARISKV_CUDA_TIMES=1 operators are launched one by one, tapes and offloads too, each between two events.
 #include "core/device.h"
 
-#include <cstdio>
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "core/error.h"
 #include "cuda/device_memory.h"
+#include "cuda/device_status.h"
 #include "cuda/launch.h"
+#include "cuda/side_stream.h"
 #include "cuda/staging.h"
 #include "cuda/stopwatch.h"
 #include "cuda/time_read.h"
@@ -19,54 +22,6 @@
 namespace pkv {
 namespace cuda {
 namespace {
-
-constexpr int kDevice = 0;  // CUDA_VISIBLE_DEVICES says which that is
-
-// Asked whether this build has code for the device.
-__global__ void nothing() {}
-
-std::string version_name(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 100 / 10);
-}
-
-// What can be said without starting anything: a description of the device, or in `received` why it cannot be used.
-DeviceStatus status_of_device() {
-  int driver = 0, runtime = 0, devices = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return {false, "no NVIDIA driver"};
-  cudaRuntimeGetVersion(&runtime);
-  const cudaError_t status = cudaGetDeviceCount(&devices);
-  if (status == cudaErrorInsufficientDriver) {
-    return {false,
-            "an NVIDIA driver for CUDA " + version_name(driver) + ", and this build needs " + version_name(runtime)};
-  }
-  if (status == cudaErrorNoDevice || (status == cudaSuccess && devices == 0)) return {false, "no CUDA device"};
-  if (status != cudaSuccess) return {false, cudaGetErrorString(status)};
-
-  cudaDeviceProp properties;
-  if (const cudaError_t error = cudaGetDeviceProperties(&properties, kDevice); error != cudaSuccess) {
-    return {false, cudaGetErrorString(error)};
-  }
-  const std::string capability = std::to_string(properties.major) + "." + std::to_string(properties.minor);
-  if (properties.unifiedAddressing == 0) return {false, std::string(properties.name) + " without unified addressing"};
-  cudaFuncAttributes attributes;
-  const cudaError_t image = cudaFuncGetAttributes(&attributes, nothing);
-  if (image == cudaErrorNoKernelImageForDevice || image == cudaErrorInvalidDeviceFunction ||
-      image == cudaErrorUnsupportedPtxVersion) {
-    return {false, std::string(properties.name) + ", and this build has no code for compute capability " + capability};
-  }
-  if (image != cudaSuccess) return {false, cudaGetErrorString(image)};
-  char text[128];
-  std::snprintf(text, sizeof text, ", compute capability %s, %.1f GiB, driver for CUDA %s", capability.c_str(),
-                static_cast<double>(properties.totalGlobalMem) / (1 << 30), version_name(driver).c_str());
-  return {true, properties.name + std::string(text)};
-}
-
-// As status_of_device; leaves no error behind for the next check to meet.
-DeviceStatus quiet_status() {
-  const DeviceStatus status = status_of_device();
-  cudaGetLastError();
-  return status;
-}
 
 Runtime runtime_on(cudaStream_t stream) {
   const auto attribute = [](cudaDeviceAttr which) {
@@ -106,12 +61,20 @@ void execute(Runtime& runtime, const Operation& operation) {
   }
 }
 
+// Whether a tape with this verb may touch what an offload before it reads or writes, beside ring rows of new tokens.
+bool moves_pages(const Operation& operation) {
+  return operation.verb == Verb::offload || operation.verb == Verb::commit || operation.verb == Verb::copy;
+}
+
 struct GraphProgram final : Program {
-  explicit GraphProgram(std::vector<Operation> operations) : operations(std::move(operations)) {}
+  explicit GraphProgram(std::vector<Operation> operations)
+      : operations(std::move(operations)),
+        joins(std::any_of(this->operations.begin(), this->operations.end(), moves_pages)) {}
   ~GraphProgram() override {
     if (executable != nullptr) cudaGraphExecDestroy(executable);
   }
   std::vector<Operation> operations;
+  bool joins;
   cudaGraphExec_t executable = nullptr;
 };
 
@@ -152,8 +115,14 @@ bool times_wanted() {
 class CudaDevice final : public Device {
  public:
   explicit CudaDevice(std::string detail)
-      : detail_(std::move(detail)), runtime_(runtime_on(stream_)), memory_(stream_), times_wanted_(times_wanted()) {}
-  ~CudaDevice() override { cudaStreamSynchronize(stream_); }
+      : detail_(std::move(detail)), runtime_(runtime_on(stream_)), memory_(stream_, side_), times_wanted_(times_wanted()) {
+    const std::string& complaint = memory_.host_arena().complaint();
+    if (!complaint.empty()) detail_ += ", pages locked by cudaHostAlloc (cudaHostRegister: " + complaint + ")";
+  }
+  ~CudaDevice() override {
+    cudaStreamSynchronize(stream_);
+    cudaStreamSynchronize(side_);
+  }
 
   const char* name() const override { return "cuda"; }
   const std::string& detail() const override { return detail_; }
@@ -162,6 +131,7 @@ class CudaDevice final : public Device {
     settled_ = false;
     return memory_.allocate(bytes, kind);
   }
+  uint64_t available_bytes(MemoryKind kind) const override { return DeviceMemory::available_bytes(kind); }
   void free(uint8_t* memory) noexcept override { memory_.free(memory); }
   void free_all() noexcept override { memory_.free_all(); }
 
@@ -170,6 +140,7 @@ class CudaDevice final : public Device {
       settle();
       std::memcpy(to, source, bytes);
     } else {
+      if (side_.may_read(to, bytes)) side_.join(stream_);
       settled_ = false;
       staging_.write(stream_, to, source, bytes);
     }
@@ -179,6 +150,7 @@ class CudaDevice final : public Device {
       settle();
       std::memcpy(target, from, bytes);
     } else {
+      side_.join(stream_);
       check(cudaMemcpyAsync(target, from, bytes, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync");
       synchronize();
     }
@@ -187,6 +159,13 @@ class CudaDevice final : public Device {
   void run(const Operation& operation) override {
     settled_ = false;
     ++times_[static_cast<size_t>(operation.verb)].calls;
+    if (operation.verb == Verb::offload && !times_wanted_) {
+      const PageParams& params = std::get<PageParams>(operation.params);
+      Runtime beside = runtime_;
+      beside.stream = side_;
+      return side_.run(stream_, params.cache->window, params.cache->window_bytes(), [&] { offload(beside, params); });
+    }
+    if (operation.verb != Verb::encode) side_.join(stream_);  // encode meets no records
     if (!times_wanted_) return execute(runtime_, operation);
     stopwatch_.time(stream_, operation.verb, [&] { execute(runtime_, operation); });
   }
@@ -208,12 +187,15 @@ class CudaDevice final : public Device {
       for (const Operation& operation : graph.operations) run(operation);
     } else if (graph.executable != nullptr) {
       settled_ = false;
+      if (graph.joins) side_.join(stream_);
       check(cudaGraphLaunch(graph.executable, stream_), "cudaGraphLaunch");
       for (const Operation& operation : graph.operations) ++times_[static_cast<size_t>(operation.verb)].calls;
     }
-    settle();
+    check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");  // for the tape alone: an offload may go on
+    settled_ = !side_.running();
   }
   void synchronize() override {
+    side_.join(stream_);
     check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     settled_ = true;
   }
@@ -228,13 +210,14 @@ class CudaDevice final : public Device {
   }
 
  private:
-  // Waits for the stream unless nothing was queued since the last time.
+  // Waits for both streams unless nothing was queued since the last time.
   void settle() {
     if (!settled_) synchronize();
   }
 
   std::string detail_;
   Stream stream_, capture_stream_;
+  SideStream side_;
   Runtime runtime_;
   DeviceMemory memory_;
   Staging staging_;
@@ -247,10 +230,10 @@ class CudaDevice final : public Device {
 }  // namespace
 }  // namespace cuda
 
-DeviceStatus cuda_status(const DeviceOptions&) { return cuda::quiet_status(); }
+DeviceStatus cuda_status(const DeviceOptions&) { return cuda::device_status(); }
 
 std::shared_ptr<Device> make_cuda_device(const DeviceOptions&) {
-  DeviceStatus status = cuda::quiet_status();
+  DeviceStatus status = cuda::device_status();
   if (!status.available) throw unavailable("cuda", std::move(status.detail));
   return std::make_shared<cuda::CudaDevice>(std::move(status.detail));
 }

@@ -1,100 +1,73 @@
 #include "cuda/device_memory.h"
 
-#include <cstring>
-#include <fstream>
 #include <iterator>
 
+#include "core/host_limits.h"
 #include "cuda/launch.h"
 
 namespace pkv::cuda {
 namespace {
 
-const char* name_of(MemoryKind kind) {
-  switch (kind) {
-    case MemoryKind::device: return "device";
-    case MemoryKind::pinned: return "pinned";
-    case MemoryKind::mapped: return "mapped";
-  }
-  return "device";
-}
-
-uint64_t available_device_bytes() {
-  size_t free_bytes = 0, total_bytes = 0;
-  check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
-  return free_bytes;
-}
-
-// Bytes that can be allocated without swapping; UINT64_MAX where the system does not tell.
-uint64_t available_host_bytes() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string word; file >> word;) {
-    uint64_t kib;
-    if (word == "MemAvailable:" && file >> kib) return kib << 10;
-  }
-  return UINT64_MAX;
-}
+// What is left to the driver: it loads kernels when they first run, and a graph takes memory when it is made.
+constexpr uint64_t kDriverBytes = uint64_t{128} << 20;
 
 }  // namespace
 
-uint8_t* DeviceMemory::allocate(size_t bytes, MemoryKind kind) {
+uint64_t DeviceMemory::available_bytes(MemoryKind kind) {
+  if (kind != MemoryKind::device) return available_memory_bytes();
+  size_t free_bytes = 0, total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
+  return free_bytes > kDriverBytes ? free_bytes - kDriverBytes : 0;
+}
+
+uint8_t* DeviceMemory::allocate_device(size_t bytes) const {
   void* memory = nullptr;
-  if (kind == MemoryKind::device) {
-    const uint64_t available = available_device_bytes();
-    if (bytes > available) throw out_of_memory(name_of(kind), bytes, available);
-    const cudaError_t status = cudaMalloc(&memory, bytes);
-    if (status == cudaErrorMemoryAllocation) {
-      cudaGetLastError();
-      throw out_of_memory(name_of(kind), bytes, available);
-    }
-    check(status, "cudaMalloc");
-  } else {
-    // The system kills a process sooner than it refuses to lock its pages.
-    const uint64_t available = available_host_bytes();
-    if (bytes > available) throw out_of_memory(name_of(kind), bytes, available);
-    const unsigned flags = cudaHostAllocPortable | (kind == MemoryKind::mapped ? cudaHostAllocMapped : 0);
-    const cudaError_t status = cudaHostAlloc(&memory, bytes, flags);
-    if (status == cudaErrorMemoryAllocation) {
-      cudaGetLastError();
-      throw out_of_memory(name_of(kind), bytes, available);
-    }
-    check(status, "cudaHostAlloc");
+  const cudaError_t status = cudaMalloc(&memory, bytes);
+  if (status == cudaErrorMemoryAllocation) {  // what is free lies in pieces
+    cudaGetLastError();
+    return nullptr;
   }
-  uint8_t* const address = static_cast<uint8_t*>(memory);
+  check(status, "cudaMalloc");
+  const cudaError_t zeroed = cudaMemsetAsync(memory, 0, bytes, stream_);
+  if (zeroed != cudaSuccess) cudaFree(memory);
+  check(zeroed, "cudaMemsetAsync");
+  return static_cast<uint8_t*>(memory);
+}
+
+uint8_t* DeviceMemory::allocate(size_t bytes, MemoryKind kind) {
+  // Asked before the driver is: the system kills a process sooner than it refuses to lock its pages.
+  const uint64_t available = available_bytes(kind);
+  if (bytes > available) throw out_of_memory(kind_name(kind), bytes, available);
+  const HostArena::Piece piece =
+      kind == MemoryKind::device ? HostArena::Piece{allocate_device(bytes), 0} : host_arena_.allocate(bytes);
+  if (piece.memory == nullptr) throw out_of_memory(kind_name(kind), bytes, available);
+  const Place place{kind, piece.registered_bytes};
   try {
-    if (kind == MemoryKind::device) {
-      check(cudaMemsetAsync(address, 0, bytes, stream_), "cudaMemsetAsync");
-    } else {
-      // With unified addressing, which a context demands, host and device know the memory by one address.
-      void* seen = nullptr;
-      check(cudaHostGetDevicePointer(&seen, address, 0), "cudaHostGetDevicePointer");
-      if (seen != address) throw unsupported("page-locked memory that host and device know by different addresses");
-      std::memset(address, 0, bytes);
-    }
     const std::lock_guard<std::mutex> lock(mutex_);
-    allocated_.emplace(address, kind);
+    allocated_.emplace(piece.memory, place);
   } catch (...) {
-    release(address, kind);
+    release(piece.memory, place);
     throw;
   }
-  return address;
+  return piece.memory;
 }
 
 bool DeviceMemory::is_host(const uint8_t* address) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto after = allocated_.upper_bound(address);
-  return after != allocated_.begin() && std::prev(after)->second != MemoryKind::device;
+  return after != allocated_.begin() && std::prev(after)->second.kind != MemoryKind::device;
 }
 
 void DeviceMemory::free(uint8_t* memory) noexcept {
-  MemoryKind kind;
+  Place place;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = allocated_.find(memory);
     if (found == allocated_.end()) return;
-    kind = found->second;
+    place = found->second;
     allocated_.erase(found);
   }
-  release(memory, kind);
+  release(memory, place);
 }
 
 void DeviceMemory::free_all() noexcept {
@@ -110,12 +83,13 @@ void DeviceMemory::free_all() noexcept {
 }
 
 // Failures are those of work done earlier, or of a process that ends: nobody is left to be told.
-void DeviceMemory::release(uint8_t* memory, MemoryKind kind) noexcept {
+void DeviceMemory::release(uint8_t* memory, const Place& place) const noexcept {
   cudaStreamSynchronize(stream_);
-  if (kind == MemoryKind::device) {
+  cudaStreamSynchronize(side_stream_);
+  if (place.kind == MemoryKind::device) {
     cudaFree(memory);
   } else {
-    cudaFreeHost(memory);
+    HostArena::free({memory, place.registered_bytes});
   }
   cudaGetLastError();
 }

@@ -1,4 +1,4 @@
-// encode: key summaries of one page, all layers and KV heads (algorithm.md §2). Exact: every operation rounds once and
+// encode: key summaries of one page, all layers and KV heads (docs/mathematics.md §2). Exact: every operation rounds once and
 // in the specified order, so that the bytes equal the reference's (the file is built with -fmad=false). Costs head_dim
 // elements read and 3 * head_dim / 4 bytes written a key, and some 70 operations a coordinate, which decide.
 //

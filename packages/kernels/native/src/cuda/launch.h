@@ -21,39 +21,42 @@ struct LaunchShape {
   dim3 grid, block;
   size_t shared_bytes = 0;  // dynamic
   uint32_t cluster = 1;     // blocks of one cluster along x; grid.x is a multiple of it
+  bool overlaps = false;    // may begin before the kernel in front of it ends: it keeps to the rules of overlap.cuh
 };
 
 // Queues kernel<<<shape>>>(arguments...) on the runtime's stream. `what` names the kernel in errors.
 template <class... Parameters, class... Arguments>
 void launch(const Runtime& runtime, const char* what, void (*kernel)(Parameters...), const LaunchShape& shape,
             Arguments&&... arguments) {
-  constexpr size_t kSharedWithoutRequest = 48 << 10;
+  constexpr size_t kSharedWithoutRequest = 32 << 10;  // of 48 KiB, the rest is for what the kernel declares itself
   if (shape.shared_bytes > kSharedWithoutRequest) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
           what);
+  }
+  if (shape.overlaps) {
+    // Kernels overlap on a multiprocessor only where they divide its memory in the same way.
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared), what);
   }
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = runtime.stream;
-  cudaLaunchAttribute attribute{};
+  cudaLaunchAttribute attributes[2] = {};
+  config.attrs = attributes;
   if (shape.cluster > 1) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
     attribute.id = cudaLaunchAttributeClusterDimension;
     attribute.val.clusterDim.x = shape.cluster;
     attribute.val.clusterDim.y = 1;
     attribute.val.clusterDim.z = 1;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
+  }
+  if (shape.overlaps && runtime.compute_capability >= 90) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
   }
   check(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), what);
-}
-
-// Blocks for each of `heads` equal shares of a launch whose blocks fill a multiprocessor each: one wave where the shares are
-// few, else about four waves, whose last one weighs little.
-inline uint32_t blocks_a_head(const Runtime& runtime, uint32_t heads) {
-  const uint32_t slots = runtime.multiprocessors;
-  return heads <= slots / 4 ? slots / heads : (4 * slots + heads - 1) / heads;
 }
 
 }  // namespace pkv::cuda

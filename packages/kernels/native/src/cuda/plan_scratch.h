@@ -1,4 +1,4 @@
-// How the stages share Plan::scratch.
+// How attend uses Plan::scratch; behind it lies vote_scratch.h.
 #pragma once
 #include "core/operators.h"
 
@@ -9,9 +9,9 @@ namespace pkv::cuda {
 struct AttendScratch {
   static constexpr uint32_t least_piece_tokens = 64;
   uint32_t most_pieces;   // of any row
-  uint32_t most_tokens;   // that any row attends to
-  uint32_t piece_floats;  // [query_group, head_dim] output, [query_group] maximum, [query_group] sum
+  uint32_t piece_floats;  // [query_group, head_dim] output, [query_group] maximum, [query_group] sum; a multiple of 4
   uint32_t* arrivals;     // [max_rows, kv_heads]: blocks that are done; zero between launches
+  uint32_t* places;       // [max_rows, kv_heads, max_top_k]: HotPlace; null without a hot set
   float* partials;        // [max_rows, kv_heads, most_pieces, piece_floats]
   size_t bytes;
 

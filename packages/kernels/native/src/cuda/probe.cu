@@ -1,9 +1,11 @@
-// probe: rotates the queries of every KV head and makes its vote tables (algorithm.md §3 and §4). Exact: equal bytes to the
+// probe: rotates the queries of every KV head and makes its vote tables (docs/mathematics.md §3 and §4). Exact: equal bytes to the
 // reference. A product that goes into a sum is an __fmul_rn, which never fuses with the addition.
 // Costs no bandwidth to speak of: it reads the queries and writes head_dim / 8 * 256 bytes a table. What counts is the
 // latency of one short kernel, so every table is made by several blocks, each of which rotates the queries anew.
 #include "cuda/codec.cuh"
 #include "cuda/launch.h"
+#include "cuda/ordered_key.cuh"
+#include "cuda/overlap.cuh"
 #include "cuda/step_rows.cuh"
 #include "cuda/tuning.h"
 
@@ -15,7 +17,7 @@ constexpr uint32_t kThreads = tuning::probe_threads;
 constexpr uint32_t kMaxSubspaces = PKV_MAX_HEAD_DIM / PKV_SUBSPACE_DIM;
 constexpr uint32_t kMaxQueries = 8;
 constexpr uint32_t kAllLanes = 0xffffffffu;
-static_assert(kThreads == PKV_CENTROIDS, "tiered: one thread a centroid");
+static_assert(kThreads == PKV_CENTROIDS, "one thread a centroid");
 
 struct ProbeArguments {
   Cache cache;
@@ -73,12 +75,28 @@ __device__ void rotate_query(const ProbeArguments& a, const float* q, const floa
   constexpr uint32_t kOwn = kHeadDim / kWarp;
   const uint32_t lane = threadIdx.x % kWarp;
   float x[kOwn];
+  if (a.plan.group != Group::mean) {
 #pragma unroll
-  for (uint32_t r = 0; r < kOwn; ++r) {
-    const uint32_t j = r * kWarp + lane;
-    x[r] = __fmul_rn(balance[j], q[query * kHeadDim + j]);
-    if (a.plan.group == Group::mean) {
-      for (uint32_t g = 1; g < a.cache.query_group; ++g) x[r] += __fmul_rn(balance[j], q[g * kHeadDim + j]);
+    for (uint32_t r = 0; r < kOwn; ++r) {
+      const uint32_t j = r * kWarp + lane;
+      x[r] = __fmul_rn(balance[j], q[query * kHeadDim + j]);
+    }
+  } else {
+    // All queries of the group are on their way before the first is added.
+    float own[kMaxQueries][kOwn];
+#pragma unroll
+    for (uint32_t g = 0; g < kMaxQueries; ++g) {
+#pragma unroll
+      for (uint32_t r = 0; r < kOwn; ++r) own[g][r] = g < a.cache.query_group ? q[g * kHeadDim + r * kWarp + lane] : 0.0f;
+    }
+#pragma unroll
+    for (uint32_t r = 0; r < kOwn; ++r) {
+      const float factor = balance[r * kWarp + lane];
+      x[r] = __fmul_rn(factor, own[0][r]);
+#pragma unroll
+      for (uint32_t g = 1; g < kMaxQueries; ++g) {
+        if (g < a.cache.query_group) x[r] += __fmul_rn(factor, own[g][r]);
+      }
       x[r] *= a.share;
     }
   }
@@ -163,55 +181,89 @@ __device__ float table_product(const Source& source, uint32_t queries, bool comb
   return sum;
 }
 
-// Votes of four neighbouring centroids. 0..PKV_MAX_VOTE: |product| <= span in f32 too, since both add in the same order and
-// rounding is monotone.
-__device__ void graded_votes(const Source& source, uint32_t queries, bool combined, uint32_t b, uint32_t first_id,
-                             uint8_t* table) {
+// The vote of one centroid. 0..PKV_MAX_VOTE: |product| <= span in f32 too, since both add in the same order and rounding is
+// monotone.
+__device__ uint32_t graded_vote(const Source& source, uint32_t queries, bool combined, uint32_t b, uint32_t id) {
   const float scale = static_cast<float>(PKV_MAX_VOTE) / (2.0f * source.table_most);
-  uint32_t votes = 0;
-  if (is_usable(scale)) {  // not a zero query, nor one that is not finite
-#pragma unroll
-    for (uint32_t i = 0; i < 4; ++i) {
-      const float product = table_product(source, queries, combined, b, first_id + i);
-      const float vote = __fmul_rn(product + source.table_spans[b], scale) + 0.5f;
-      votes |= static_cast<uint32_t>(static_cast<int32_t>(vote)) << 8 * i;
-    }
+  if (!is_usable(scale)) return 0;  // a zero query, or one that is not finite
+  const float product = table_product(source, queries, combined, b, id);
+  return static_cast<uint32_t>(__fmul_rn(product + source.table_spans[b], scale) + 0.5f);
+}
+
+// The centroids of one subspace in the order in which a query likes them.
+struct Ranking {
+  alignas(16) uint32_t keys[PKV_CENTROIDS];
+  uint32_t counts[PKV_CENTROIDS];  // keys of the zone in this centroid
+  uint2 ranked[PKV_CENTROIDS];     // id, count
+  uint32_t warp_totals[kThreads / kWarp];
+};
+
+// The rank of centroid `id`, below 128: how many have a larger product, or the same one and a smaller id. Two threads share
+// the work, each with half of the others; both get the rank.
+__device__ uint32_t rank_of(const Ranking& ranking, uint32_t id, uint32_t part) {
+  constexpr uint32_t kQuads = PKV_CENTROIDS / 4 / 4;  // of 16 bytes, for one thread and half of the centroids
+  const uint4* const quads = reinterpret_cast<const uint4*>(ranking.keys);
+  const uint32_t key = ranking.keys[id];
+  uint32_t rank = 0;
+#pragma unroll 4
+  for (uint32_t i = 0; i < kQuads; ++i) {
+    const uint32_t other = (part * kQuads + i) * 4;
+    const uint4 lower = quads[part * kQuads + i], upper = quads[(2 + part) * kQuads + i];
+    rank += lower.x + (other < id ? 1 : 0) > key ? 1 : 0;
+    rank += lower.y + (other + 1 < id ? 1 : 0) > key ? 1 : 0;
+    rank += lower.z + (other + 2 < id ? 1 : 0) > key ? 1 : 0;
+    rank += lower.w + (other + 3 < id ? 1 : 0) > key ? 1 : 0;
+    rank += upper.x > key ? 1 : 0;
+    rank += upper.y > key ? 1 : 0;
+    rank += upper.z > key ? 1 : 0;
+    rank += upper.w > key ? 1 : 0;
   }
-  *reinterpret_cast<uint32_t*>(table + b * PKV_CENTROIDS + first_id) = votes;
+  return rank + __shfl_xor_sync(kAllLanes, rank, 1);
 }
 
-// An integer of the same order as `product`; -0 and +0 are equal. Below the largest u32 for every finite product.
-__device__ uint32_t ordered_key(float product) {
-  const uint32_t bits = __float_as_uint(product + 0.0f);
-  return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
-}
-
-// The vote of one centroid: how many tiers reach beyond the keys whose centroids rank ahead of it, that is have a larger
-// product, or the same one and a smaller id. Every thread counts for its own centroid, so nothing is sorted.
-__device__ void tiered_vote(const ProbeArguments& a, const Source& source, uint32_t queries, bool combined, size_t entry,
-                            int32_t slot, uint32_t b, uint8_t* table) {
-  __shared__ uint2 ranked[PKV_CENTROIDS];  // key, keys of the zone in this centroid
-  const uint32_t id = threadIdx.x;
-  const uint32_t key = ordered_key(table_product(source, queries, combined, b, id));
-  ranked[id] = {key, a.cache.id_counts[(entry * a.cache.subspaces() + b) * PKV_CENTROIDS + id]};
+// The votes of all centroids of a subspace: a vote is how many tiers reach beyond the keys whose centroids rank ahead. The
+// opposite of a centroid has the opposite product and the opposite id, hence the opposite rank: half of them are ranked.
+__device__ void tiered_votes(const ProbeArguments& a, const Source& source, uint32_t queries, bool combined, size_t entry,
+                             int32_t slot, uint32_t b, uint8_t* votes) {
+  __shared__ Ranking ranking;
+  if (!isfinite(source.table_most)) {
+    votes[threadIdx.x] = 0;
+    return;
+  }
+  ranking.counts[threadIdx.x] = a.cache.id_counts[(entry * a.cache.subspaces() + b) * PKV_CENTROIDS + threadIdx.x];
+  ranking.keys[threadIdx.x] = ordered_key(table_product(source, queries, combined, b, threadIdx.x));
   __syncthreads();
-  uint32_t ahead = 0;  // at most the tokens of the zone
-#pragma unroll 16
-  for (uint32_t other = 0; other < PKV_CENTROIDS; ++other) {
-    const uint2 rank = ranked[other];
-    ahead += rank.x + (other < id ? 1 : 0) > key ? rank.y : 0;
+  const uint32_t lower = threadIdx.x / 2, part = threadIdx.x % 2, rank = rank_of(ranking, lower, part);
+  const uint32_t id = part == 0 ? lower : PKV_CENTROIDS - 1 - lower;
+  ranking.ranked[part == 0 ? rank : PKV_CENTROIDS - 1 - rank] = make_uint2(id, ranking.counts[id]);
+  __syncthreads();
+  const uint2 own = ranking.ranked[threadIdx.x];
+  uint32_t through = own.y;  // keys of the centroids up to this one; at most the tokens of the zone
+#pragma unroll
+  for (uint32_t offset = 1; offset < kWarp; offset *= 2) {
+    const uint32_t before = __shfl_up_sync(kAllLanes, through, offset);
+    if (threadIdx.x % kWarp >= offset) through += before;
+  }
+  if (threadIdx.x % kWarp == kWarp - 1) ranking.warp_totals[threadIdx.x / kWarp] = through;
+  __syncthreads();
+  uint32_t ahead = through - own.y;
+#pragma unroll
+  for (uint32_t warp = 0; warp < kThreads / kWarp; ++warp) {
+    if (warp < threadIdx.x / kWarp) ahead += ranking.warp_totals[warp];
   }
   const int32_t* const limits = a.cache.budget_of(static_cast<size_t>(slot), a.layer) + PKV_BUDGET_TIER_0;
   uint32_t tiers = 0;
+#pragma unroll
   for (uint32_t tier = 0; tier < PKV_TIER_SHARES_PERCENT_COUNT; ++tier) {
     tiers += static_cast<uint32_t>(limits[tier]) > ahead ? 1 : 0;
   }
-  table[b * PKV_CENTROIDS + id] = isfinite(source.table_most) ? static_cast<uint8_t>(tiers) : 0;
+  votes[own.x] = static_cast<uint8_t>(tiers);
 }
 
-// Grid: x = row and KV head, y = part of the subspaces, z = table. Graded parts have four subspaces, tiered ones one.
+// Grid: x = row and KV head, y = subspace, z = table. A thread a centroid.
 template <uint32_t kHeadDim, bool kTiered>
 __global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__ ProbeArguments a) {
+  begin_overlapped();
   const uint32_t row = blockIdx.x / a.cache.kv_heads, head = blockIdx.x % a.cache.kv_heads;
   const int32_t mode = row_mode(a.cache, a.layer, a.step, row);
   if (mode != PKV_MODE_VOTE && mode != PKV_MODE_SCAN) return;
@@ -220,13 +272,13 @@ __global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__
   const uint32_t queries = combined ? a.plan.rotated_queries : 1;
   make_source<kHeadDim>(a, row, head, blockIdx.z, queries, combined, blockIdx.y == 0, source);
   constexpr uint32_t kTableBytes = kHeadDim / PKV_SUBSPACE_DIM * PKV_CENTROIDS;
-  uint8_t* const table = a.plan.vote_tables + (size_t{blockIdx.x} * a.plan.tables + blockIdx.z) * kTableBytes;
+  uint8_t* const votes = a.plan.vote_tables + (size_t{blockIdx.x} * a.plan.tables + blockIdx.z) * kTableBytes +
+                         blockIdx.y * PKV_CENTROIDS;
   if constexpr (kTiered) {
     const int32_t slot = a.step.slot(row);
-    tiered_vote(a, source, queries, combined, head_entry(a.cache, slot, a.layer, head), slot, blockIdx.y, table);
+    tiered_votes(a, source, queries, combined, head_entry(a.cache, slot, a.layer, head), slot, blockIdx.y, votes);
   } else {
-    const uint32_t first = (blockIdx.y * kThreads + threadIdx.x) * 4;
-    graded_votes(source, queries, combined, first / PKV_CENTROIDS, first % PKV_CENTROIDS, table);
+    votes[threadIdx.x] = static_cast<uint8_t>(graded_vote(source, queries, combined, blockIdx.y, threadIdx.x));
   }
 }
 
@@ -234,12 +286,8 @@ template <uint32_t kHeadDim>
 void launch_probe(const Runtime& runtime, const ProbeArguments& arguments) {
   constexpr uint32_t kSubspaces = kHeadDim / PKV_SUBSPACE_DIM;
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
-  const Plan& plan = arguments.plan;
-  if (plan.votes == Votes::tiered) {
-    launch(runtime, "probe", probe_kernel<kHeadDim, true>, {dim3(heads, kSubspaces, plan.tables), kThreads}, arguments);
-  } else {
-    launch(runtime, "probe", probe_kernel<kHeadDim, false>, {dim3(heads, kSubspaces / 4, plan.tables), kThreads}, arguments);
-  }
+  const auto kernel = arguments.plan.votes == Votes::tiered ? probe_kernel<kHeadDim, true> : probe_kernel<kHeadDim, false>;
+  launch(runtime, "probe", kernel, {dim3(heads, kSubspaces, arguments.plan.tables), kThreads, 0, 1, true}, arguments);
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
-// What attention leaves out: the estimated mass of the keys that are not selected (algorithm.md §5).
+// What attention leaves out: the estimated mass of the keys that are not selected (docs/mathematics.md §5).
 #pragma once
 #include "core/operators.h"
-#include "cuda/choose.cuh"
+#include "cuda/compact.cuh"
 #include "cuda/reduce.cuh"
+#include "cuda/vote_scratch.h"
 
 namespace pkv::cuda {
 
@@ -51,17 +52,17 @@ __device__ inline Line fit_line(const Moments& moments, double score_origin, dou
   return {scale * slope, scale * mean - scale * slope * (score_origin + mean_score) + scale * scale * residual / 2};
 }
 
-// Log-sum-exp of the logits of the keys counted by score in counts [kChooseBins], by the whole block. -infinity without
+// Log-sum-exp of the logits of the keys counted by score in counts [kCountBins], by the whole block. -infinity without
 // keys, +infinity without a candidate to judge them by.
 __device__ inline double log_sum_others(const uint32_t* counts, const Moments& moments, double score_origin, double scale,
                                         uint32_t (&integers)[32], FixedSum (&sums)[32]) {
-  constexpr uint32_t kOwn = kChooseBins / kChooseThreads;
+  constexpr uint32_t kOwn = kCountBins / kBlockThreads;
   uint32_t highest = 0, from_top = 0;  // of the scores that occur, plus 1, so that 0 stands for none
   for (uint32_t i = 0; i < kOwn; ++i) {
-    const uint32_t score = i * kChooseThreads + threadIdx.x;
+    const uint32_t score = i * kBlockThreads + threadIdx.x;
     if (counts[score] == 0) continue;
     highest = max(highest, score + 1);
-    from_top = max(from_top, kChooseBins - score);
+    from_top = max(from_top, kCountBins - score);
   }
   highest = block_reduce(highest, integers, Largest());
   from_top = block_reduce(from_top, integers, Largest());
@@ -69,10 +70,10 @@ __device__ inline double log_sum_others(const uint32_t* counts, const Moments& m
   if (moments.count == 0) return INFINITY;
   const Line line = fit_line(moments, score_origin, scale);
   // Relative to the score of the largest term, so that nothing overflows. Counts add up to fewer than 2^23 tokens.
-  const double at = line.slope >= 0 ? highest - 1 : kChooseBins - from_top;
+  const double at = line.slope >= 0 ? highest - 1 : kCountBins - from_top;
   FixedSum sum = 0;
   for (uint32_t i = 0; i < kOwn; ++i) {
-    const uint32_t score = i * kChooseThreads + threadIdx.x;
+    const uint32_t score = i * kBlockThreads + threadIdx.x;
     if (counts[score] == 0) continue;
     sum += counts[score] * to_fixed(expf(static_cast<float>(line.slope * (score - at))));
   }
@@ -80,7 +81,7 @@ __device__ inline double log_sum_others(const uint32_t* counts, const Moments& m
 }
 
 // <q, mu>, which centring takes from every estimate: as the rotation keeps inner products, <q', mu / D> =
-// <rotated, R(mu / D)> (algorithm.md §6). mu, balance, rotated: [head_dim]; signs: bit j set where sign j is -1. By a warp.
+// <rotated, R(mu / D)> (docs/mathematics.md §6). mu, balance, rotated: [head_dim]; signs: bit j set where sign j is -1. By a warp.
 template <class IsNegative>
 __device__ double centring_shift(const float* mu, const float* balance, const float* rotated, uint32_t head_dim,
                                  const IsNegative& is_negative) {

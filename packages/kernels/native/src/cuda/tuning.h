@@ -14,9 +14,21 @@ constexpr uint32_t collide_threads = 1024;
 constexpr uint32_t collide_table_bytes = 128 << 10;
 constexpr uint32_t collide_small_table_bytes = 64 << 10;
 
-// select and rerank: a cluster a row and KV head. Eight blocks is what every GPU with clusters grants.
+// collide to rerank: the tokens or candidates of a row and KV head are cut into spans, a block each, in one wave: what a
+// block prepares, and what it waits for, costs more than rows of different lengths leave idle.
+constexpr uint32_t span_blocks = 132;
+constexpr uint32_t span_candidates = 64;  // a span of candidates is a multiple of them
+
+// rerank, the estimates: random rows of 80 bytes want many loads in flight.
+constexpr uint32_t estimate_one_threads = 512;  // for one rotated query
+constexpr uint32_t estimate_one_ahead = 4;      // candidates of a lane that are under way
+constexpr uint32_t estimate_threads = 512;      // for several
+constexpr uint32_t estimate_keys = 2;           // candidates of a lane at a time
+constexpr uint32_t estimate_blocks_a_span = 2;
+// rerank, the choice and the mass: a cluster a row and KV head. Eight blocks is what every GPU with clusters grants.
 constexpr uint32_t most_cluster_blocks = 8;
-constexpr uint32_t select_block_tokens = 2048;
+constexpr uint32_t choose_block_candidates = 1024;
+constexpr uint32_t choose_list_entries = 8192;  // 64 KiB of shared memory
 
 // time_read.
 constexpr uint32_t read_threads = 256;
@@ -28,7 +40,7 @@ constexpr uint32_t copy_blocks_per_multiprocessor = 8;
 constexpr uint32_t encode_threads = 256;
 constexpr uint32_t encode_block_keys = 128;
 constexpr uint32_t offload_threads = 256;
-constexpr uint32_t offload_blocks_per_head = 4;  // of the 512 records of a page and KV head
+constexpr uint32_t offload_pieces_per_head = 4;  // of the 512 records of a page and KV head
 constexpr uint32_t commit_threads = 256;
 
 // Dense operators.
@@ -40,16 +52,13 @@ constexpr uint32_t argmax_threads = 1024;
 constexpr uint32_t linear_few_threads = 256;
 constexpr uint32_t linear_few_rows = 32;    // up to here every warp makes whole outputs; above, tiles of 64 by 64
 
-// rerank, the estimates: random rows of 80 bytes want many loads in flight.
-constexpr uint32_t estimate_threads = 256;
-constexpr uint32_t estimate_lane_keys = 2;
-constexpr uint32_t estimate_blocks_a_multiprocessor = 4;
-// rerank, the choice.
-constexpr uint32_t choose_block_candidates = 1024;
-
 // attend: pieces of a row, about `attend_pieces` for all its KV heads together.
-constexpr uint32_t attend_warps = 8;
+// That is as many blocks as run at the same time. Rows of a batch come after each other, in `attend_waves` waves at most;
+// beyond that a block takes several pieces.
 constexpr uint32_t attend_blocks_a_multiprocessor = 2;
-constexpr uint32_t attend_pieces = 512, attend_least_pieces = 16, attend_most_pieces = 128;
+constexpr uint32_t attend_waves = 16;
+constexpr uint32_t attend_pieces = 264, attend_least_pieces = 16, attend_most_pieces = 128;
+// attend, the places in the hot set: threads for one row and KV head, at most.
+constexpr uint32_t hot_set_threads = 1024;
 
 }  // namespace pkv::cuda::tuning

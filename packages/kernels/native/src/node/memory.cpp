@@ -12,6 +12,16 @@ Napi::Value dispose(const Napi::CallbackInfo& info) {
   return {};
 }
 
+// (context, kind)
+Napi::Value available_bytes(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  pkv_context* const context = arguments.context();
+  const uint32_t kind = arguments.u32("kind");
+  uint64_t bytes;
+  if (!arguments.ok() || !succeeded(info.Env(), pkv_available_bytes(context, kind, &bytes))) return {};
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+}
+
 // (context, bytes, kind)
 Napi::Value create_buffer(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
@@ -60,7 +70,8 @@ Napi::Value time_read_buffer(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), seconds);
 }
 
-// (context, layers .. pageCapacity, zoneTokens .. calibration, signs, centres, thresholds), as in pkv_cache_params
+// (context, layers .. pageCapacity, zoneTokens .. calibration, hotLines, hotTags, hotRecords, signs, centres, thresholds), as
+// in pkv_cache_params
 Napi::Value create_cache(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   pkv_context* const context = arguments.context();
@@ -83,6 +94,9 @@ Napi::Value create_cache(const Napi::CallbackInfo& info) {
   params.invalid_keys = arguments.ref();
   params.budget = arguments.ref();
   params.calibration = arguments.ref();
+  params.hot_lines = arguments.u32("hotLines");
+  params.hot_tags = arguments.optional_ref();
+  params.hot_records = arguments.optional_ref();
   params.signs = arguments.floats("codec.signs", params.head_dim);
   params.centres = arguments.floats("codec.centres", PKV_MAGNITUDE_LEVELS);
   params.thresholds = arguments.floats("codec.thresholds", PKV_MAGNITUDE_LEVELS - 1);
@@ -135,6 +149,7 @@ Napi::Value plan_field(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_memory(Napi::Env env, Napi::Object exports) {
+  exports.Set("availableBytes", Napi::Function::New<available_bytes>(env, "availableBytes"));
   exports.Set("createBuffer", Napi::Function::New<create_buffer>(env, "createBuffer"));
   exports.Set("disposeBuffer", Napi::Function::New<dispose<pkv_buffer>>(env, "disposeBuffer"));
   exports.Set("bufferAddress", Napi::Function::New<buffer_address>(env, "bufferAddress"));

@@ -1,4 +1,4 @@
-#include "cpu/host_limits.h"
+#include "core/host_limits.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +12,7 @@
 #include <sched.h>
 #endif
 
-namespace pkv::cpu {
+namespace pkv {
 namespace {
 
 #if defined(__linux__)
@@ -100,4 +100,4 @@ uint64_t available_memory_bytes() {
 #endif
 }
 
-}  // namespace pkv::cpu
+}  // namespace pkv

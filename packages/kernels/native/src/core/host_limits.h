@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-namespace pkv::cpu {
+namespace pkv {
 
 // Cores that this process may run on: affinity mask and CPU quota, at least 1.
 unsigned usable_cores();
@@ -10,4 +10,4 @@ unsigned usable_cores();
 // Bytes that can still be allocated without swapping or being killed; UINT64_MAX where the system does not tell.
 uint64_t available_memory_bytes();
 
-}  // namespace pkv::cpu
+}  // namespace pkv

@@ -1,0 +1,83 @@
+// What one row attends to for one KV head, and where it lies.
+#pragma once
+#include "core/operators.h"
+#include "cuda/hot_set.cuh"
+#include "cuda/step_rows.cuh"
+
+namespace pkv::cuda {
+
+// Tokens begin .. end of a list.
+struct TokenSpan {
+  uint32_t begin, end;
+
+  __device__ uint32_t tokens() const { return end - begin; }
+  // Share number `share` of `shares`: the first ones have one token more than the others.
+  static __device__ TokenSpan share(uint32_t tokens, uint32_t share, uint32_t shares) {
+    const uint32_t each = tokens / shares, more = tokens % shares;
+    const uint32_t begin = share * each + min(share, more);
+    return {begin, begin + each + (share < more ? 1 : 0)};
+  }
+};
+
+// Two lists of tokens: positions, which are the sink and the ring or, in mode dense, everything; and the selected keys.
+struct AttendedRow {
+  const Cache& cache;
+  uint32_t layer, head;
+  int32_t slot;
+  uint32_t zone_end;         // the position behind the retrieval zone
+  uint32_t first_positions;  // the first ones of the list begin at 0, the others behind the zone
+  uint32_t positions, selected_count;
+  const uint32_t* selected;  // [selected_count]
+  const uint32_t* places;    // [selected_count], HotPlace; null without a hot set
+
+  __device__ AttendedRow(const Plan& plan, const Cache& cache, uint32_t layer, uint32_t row_head, uint32_t head, int32_t slot,
+                         int64_t position, bool dense, const uint32_t* all_places)
+      : cache(cache), layer(layer), head(head), slot(slot) {
+    const int64_t seen = min(max(position + 1, int64_t{0}), int64_t{INT32_MAX});
+    zone_end = cache.sink_tokens + static_cast<uint32_t>(max(cache.zone_tokens[slot], 0));
+    selected = plan.selected + size_t{row_head} * plan.max_top_k;
+    places = all_places == nullptr ? nullptr : all_places + size_t{row_head} * plan.max_top_k;
+    if (dense) {
+      positions = first_positions = static_cast<uint32_t>(seen);
+      selected_count = 0;
+    } else {
+      first_positions = static_cast<uint32_t>(min(seen, int64_t{cache.sink_tokens}));
+      positions = first_positions +
+                  static_cast<uint32_t>(min(max(seen - zone_end, int64_t{0}), int64_t{cache.ring_tokens}));
+      selected_count = min(static_cast<uint32_t>(max(plan.selected_count[row_head], 0)), plan.max_top_k);
+    }
+  }
+
+  // The record of entry `index` of the positions.
+  __device__ const uint8_t* position_record(uint32_t index) const {
+    const uint32_t position = index < first_positions ? index : zone_end + (index - first_positions);
+    if (position >= cache.sink_tokens && position < zone_end) return zone_record(position - cache.sink_tokens);
+    // As Cache::window_row, without a division of 64 bits.
+    const uint32_t window_row =
+        position < cache.sink_tokens ? position : cache.sink_tokens + (position - cache.sink_tokens) % cache.ring_tokens;
+    return cache.window_of(static_cast<size_t>(slot), layer, head) + window_row * cache.record_bytes();
+  }
+  // The record of selected key number `index`: in its line of the hot set, or where its page lies.
+  __device__ const uint8_t* selected_record(uint32_t index) const {
+    if (places != nullptr) {
+      const HotPlace place{__ldcg(places + index)};
+      if (place.is_hit()) return line(place);
+    }
+    return zone_record(selected[index]);
+  }
+  // The line that this step fills with selected key number `index`, or null.
+  __device__ uint8_t* line_to_fill(uint32_t index) const {
+    const HotPlace place{__ldcg(places + index)};
+    return place.is_fill() ? line(place) : nullptr;
+  }
+
+ private:
+  __device__ const uint8_t* zone_record(uint32_t key) const {
+    return cache.records_of(page_of(cache, slot, key), layer, head) + size_t{key % PKV_PAGE_TOKENS} * cache.record_bytes();
+  }
+  __device__ uint8_t* line(HotPlace place) const {
+    return cache.hot_records_of(static_cast<size_t>(slot), layer, head) + place.line() * cache.record_bytes();
+  }
+};
+
+}  // namespace pkv::cuda

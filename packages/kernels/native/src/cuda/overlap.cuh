@@ -1,0 +1,34 @@
+// Kernels of one stream that overlap (programmatic dependent launch): a kernel launched with LaunchShape::overlaps may begin
+// before the one in front of it has ended, so that its launch, and what it prepares in shared memory, cost no time of their
+// own. GPUs before compute capability 9.0 launch one kernel after the other; there both functions do nothing.
+//
+// Why no kernel meets unfinished work, however many follow each other:
+// - Every thread of such a kernel calls wait_for_predecessor() before it touches global memory. It returns when the kernel
+//   in front has ended and its writes are seen. No block ends without having waited, so by then the kernel in front of that
+//   one has ended too, and so on back to the first.
+// - let_successor_begin() is called after the wait, never before. So the successor begins, at the earliest, when all blocks
+//   of this kernel have started and everything before this kernel has ended; its blocks take only room that is left, and
+//   until its own wait is over it has touched nothing but its registers and shared memory.
+#pragma once
+
+namespace pkv::cuda {
+
+__device__ inline void wait_for_predecessor() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ inline void let_successor_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// What an overlapping kernel begins with.
+__device__ inline void begin_overlapped() {
+  wait_for_predecessor();
+  let_successor_begin();
+}
+
+}  // namespace pkv::cuda

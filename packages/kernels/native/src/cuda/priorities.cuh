@@ -1,0 +1,33 @@
+// Priorities of candidates, and sums of exponentials on the way to them (docs/mathematics.md §4).
+#pragma once
+#include <cmath>
+
+#include "cuda/vote_scratch.h"
+
+namespace pkv::cuda {
+
+// Whether a row in this mode has candidates.
+__device__ inline bool is_searched(int32_t mode) { return mode == PKV_MODE_VOTE || mode == PKV_MODE_SCAN; }
+
+__device__ inline uint32_t candidates_of(const Plan& plan, uint32_t row_head) {
+  return min(static_cast<uint32_t>(max(plan.candidate_count[row_head], 0)), plan.max_candidates);
+}
+
+// What is not finite comes last.
+__device__ inline float finite_priority(float priority) { return isfinite(priority) ? priority : -INFINITY; }
+
+// Digits of the ordered key of a priority: 11, 11 and 10 bits. The first is its bin among the counts of a span.
+constexpr uint32_t kTopShift = 21, kMiddleShift = 10;
+static_assert(kCountBins == 1u << (32 - kTopShift) && kCountBins == 1u << (kTopShift - kMiddleShift), "a bin a digit");
+
+__device__ inline uint32_t priority_bin(uint32_t key) { return key >> kTopShift; }
+
+// exp(a - b) where b is a maximum that a went into; 0 for a of -infinity, also beside b of -infinity.
+__device__ inline float share_of_largest(float a, float b) { return a == -INFINITY ? 0.0f : expf(a - b); }
+
+__device__ inline LogSum joined(const LogSum& a, const LogSum& b) {
+  const float largest = fmaxf(a.largest, b.largest);
+  return {largest, a.sum * share_of_largest(a.largest, largest) + b.sum * share_of_largest(b.largest, largest)};
+}
+
+}  // namespace pkv::cuda

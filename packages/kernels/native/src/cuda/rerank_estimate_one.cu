@@ -1,0 +1,130 @@
+// The first part of rerank where a KV head has one rotated query: estimates of the candidates from their codes
+// (candidate_rows.cuh), which are their priorities. A lane keeps its part of the query in registers, and of the rows that it
+// reads next several are under way while it works on one. The block counts the priorities of its span (spans.cuh).
+#include "cuda/candidate_rows.cuh"
+#include "cuda/launch.h"
+#include "cuda/ordered_key.cuh"
+#include "cuda/overlap.cuh"
+#include "cuda/priorities.cuh"
+#include "cuda/rerank_stages.h"
+#include "cuda/spans.cuh"
+#include "cuda/tuning.h"
+
+namespace pkv::cuda {
+namespace {
+
+constexpr uint32_t kThreads = tuning::estimate_one_threads;
+constexpr uint32_t kAhead = tuning::estimate_one_ahead;
+
+struct EstimateArguments {
+  Cache cache;
+  Plan plan;
+  VoteScratch scratch;
+  Codec codec;
+  Step step;
+  uint32_t layer;
+  uint32_t spans;  // of each row and KV head
+};
+
+// A lane's share of the estimate. query: this lane's part, [kLaneDims].
+__device__ float estimate_part(const CandidatePart& row, const float (&query)[kLaneDims], const float (&values)[kSigned]) {
+  const uint8_t* const table = reinterpret_cast<const uint8_t*>(values);
+  float sum = 0.0f;
+#pragma unroll
+  for (uint32_t b = 0; b < kLaneSubspaces; ++b) {
+    // Byte offsets into the table, of every other code.
+    const uint32_t even = row.code_word(b) << 2 & 0x3c3c3c3c, odd = row.code_word(b) >> 2 & 0x3c3c3c3c;
+    float product = 0.0f;
+#pragma unroll
+    for (uint32_t j = 0; j < PKV_SUBSPACE_DIM; ++j) {
+      const uint32_t offset = __byte_perm(j % 2 == 0 ? even : odd, 0, 0x4440 | j / 2);
+      product += *reinterpret_cast<const float*>(table + offset) * query[b * PKV_SUBSPACE_DIM + j];
+    }
+    sum += row.weight(b) * product;
+  }
+  return sum;
+}
+
+// Grid: x = row and KV head, y = span of candidates.
+template <uint32_t kHeadDim>
+__global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_constant__ EstimateArguments a) {
+  constexpr uint32_t kLanes = kHeadDim / kLaneDims;  // of one candidate
+  constexpr uint32_t kStride = kThreads / kLanes;    // candidates side by side
+  __shared__ float values[kSigned];
+  __shared__ __align__(8) uint32_t counts[kCountBins];
+  __shared__ uint32_t warp_totals[kBlockWarps];
+  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) counts[bin] = 0;
+  load_values(a.codec, values);
+  begin_overlapped();
+  const Cache& cache = a.cache;
+  const Plan& plan = a.plan;
+  const uint32_t row_head = blockIdx.x, number = blockIdx.y;
+  const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
+  if (!is_searched(row_mode(cache, a.layer, a.step, row))) return;
+  const Span span = span_of(candidates_of(plan, row_head), tuning::span_candidates, a.spans, number);
+  const Zone zone{cache, a.step.slot(row), a.layer, head};
+  const uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates;
+  float* const estimates = plan.estimates + size_t{row_head} * plan.max_candidates;
+  float* const priorities = plan.priorities + size_t{row_head} * plan.max_candidates;
+  const uint32_t part = threadIdx.x % kLanes;
+
+  // Whole warps go on together: where a candidate is missing, the span's last one stands in for it.
+  const uint32_t of_warp = threadIdx.x / 32 * (32 / kLanes), of_lane = threadIdx.x / kLanes;
+  const auto is_there = [&](uint32_t first) { return first + of_warp < span.end; };
+  const auto key_of = [&](uint32_t first) { return candidates[min(first + of_lane, span.end - 1)]; };
+  CandidatePart ahead[kAhead];
+  uint32_t coming = 0;  // the key whose row is asked for next
+  if (is_there(span.begin)) {
+    uint32_t keys[kAhead];
+#pragma unroll
+    for (uint32_t i = 0; i < kAhead; ++i) keys[i] = key_of(span.begin + i * kStride);
+    coming = key_of(span.begin + kAhead * kStride);
+#pragma unroll
+    for (uint32_t i = 0; i < kAhead; ++i) {
+      if (is_there(span.begin + i * kStride)) ahead[i].load<kHeadDim>(zone, keys[i]);
+    }
+  }
+  float query[kLaneDims];
+  const float4* const quads = reinterpret_cast<const float4*>(plan.rotated + size_t{row_head} * kHeadDim + part * kLaneDims);
+#pragma unroll
+  for (uint32_t i = 0; i < kLaneDims / 4; ++i) {
+    const float4 quad = quads[i];
+    query[4 * i] = quad.x, query[4 * i + 1] = quad.y, query[4 * i + 2] = quad.z, query[4 * i + 3] = quad.w;
+  }
+  __syncthreads();
+
+#pragma unroll 1
+  for (uint32_t first = span.begin; is_there(first); first += kStride) {
+    const CandidatePart current = ahead[0];
+#pragma unroll
+    for (uint32_t i = 0; i + 1 < kAhead; ++i) ahead[i] = ahead[i + 1];
+    if (is_there(first + kAhead * kStride)) {
+      ahead[kAhead - 1].load<kHeadDim>(zone, coming);
+      coming = key_of(first + (kAhead + 1) * kStride);
+    }
+    const float estimate = sum_over_parts<kLanes>(estimate_part(current, query, values));
+    const uint32_t at = first + of_lane;
+    if (part != 0 || at >= span.end) continue;
+    const float priority = finite_priority(estimate);
+    estimates[at] = estimate;
+    priorities[at] = priority;
+    atomicAdd(&counts[priority_bin(ordered_key(priority))], 1);
+  }
+  __syncthreads();
+  write_reaching<kThreads>(counts, warp_totals, a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
+}
+
+}  // namespace
+
+void estimate_one_query(const Runtime& runtime, const StageParams& params) {
+  const Plan& plan = *params.plan;
+  const Cache& cache = *plan.cache;
+  const uint32_t heads = params.step.row_count * cache.kv_heads, spans = priority_spans(plan, params.step.row_count);
+  const EstimateArguments arguments{cache, plan, VoteScratch(plan), Codec(cache), params.step, params.layer, spans};
+  const auto kernel = cache.head_dim == 64    ? estimate_one_kernel<64>
+                      : cache.head_dim == 128 ? estimate_one_kernel<128>
+                                              : estimate_one_kernel<256>;
+  launch(runtime, "rerank: estimates", kernel, {dim3(heads, spans), kThreads, 0, 1, true}, arguments);
+}
+
+}  // namespace pkv::cuda

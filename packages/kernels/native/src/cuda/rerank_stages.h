@@ -1,0 +1,17 @@
+// The parts of rerank, in the order in which they are queued (docs/mathematics.md §3 step 5). Each only queues its work.
+#pragma once
+#include "cuda/cuda.h"
+
+namespace pkv::cuda {
+
+// With one rotated query: estimates of the candidates, which are their priorities, and the counts of those.
+void estimate_one_query(const Runtime&, const StageParams&);
+// With several: estimates, then priorities and their counts.
+void estimate_queries(const Runtime&, const StageParams&);
+void prioritize(const Runtime&, const StageParams&);
+// The top K by priority. Where the plan wants no mass, its statistics become NaN.
+void choose_top(const Runtime&, const StageParams&);
+// The statistics of the mass that is left out.
+void estimate_mass(const Runtime&, const StageParams&);
+
+}  // namespace pkv::cuda

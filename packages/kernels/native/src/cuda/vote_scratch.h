@@ -1,0 +1,36 @@
+// What the stages from collide to rerank tell each other beside the workspaces of a plan, in Plan::scratch behind attend's
+// part.
+//
+// The tokens of a row and KV head, and later its candidates, are cut into spans, a block each. A block counts what it meets
+// (scores, or the first bits of priorities) and leaves for every bin how many of its span reach it. So the next kernel needs
+// no pass of its own to find the cut, and each of its blocks knows how many of the spans before it are taken: its place in
+// the output. Nothing is added up across blocks, so nothing has to be cleared and nothing depends on an order.
+#pragma once
+#include "core/operators.h"
+
+namespace pkv::cuda {
+
+constexpr uint32_t kCountBins = 2048;
+
+// sum * exp(largest) is the sum of the exponentials of some logits; largest is -infinity without any.
+struct LogSum { float largest, sum; };
+
+struct VoteScratch {
+  uint32_t* score_counts;     // [spans, kCountBins]: scores of at least the bin; spans of one row and KV head after another
+  uint32_t* priority_counts;  // [spans, kCountBins]: likewise, keys of priorities whose first bits are at least the bin
+  uint32_t* counted_spans;    // [max_rows, kv_heads]: spans that the last collide counted, 0 before the first one
+  LogSum* log_sums;           // [max_rows, kv_heads, rotated_queries, most_tiles]: the logits of a tile of candidates
+  uint32_t most_tiles;
+  size_t end_bytes;           // of the plan's scratch, attend's part included
+
+  explicit VoteScratch(const Plan&);
+
+  // Candidates of a tile. It depends on the model alone, so that no sum changes with the batch.
+  PKV_HOST_DEVICE static constexpr uint32_t tile_candidates(uint32_t head_dim) { return (1 << 15) / head_dim; }
+};
+
+// Spans of each row and KV head in a step of `row_count` rows.
+uint32_t score_spans(const Plan& plan, uint32_t row_count);
+uint32_t priority_spans(const Plan& plan, uint32_t row_count);
+
+}  // namespace pkv::cuda
