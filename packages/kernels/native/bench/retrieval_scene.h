@@ -1,5 +1,6 @@
 // A cache and a plan with random contents, as the retrieval stages see them, for benches and checks that need no Node.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
