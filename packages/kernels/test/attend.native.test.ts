@@ -193,6 +193,20 @@ describeDevices("attend", (device) => {
     }
   });
 
+  it("is not disturbed by weights at the end of what f32 can tell from zero (seed 100)", () => {
+    using context = device.open();
+    for (const kvDtype of ["f32", "bf16", "f16"] as const) {
+      for (const factor of [8, 16, 32]) {
+        const options = { sequences: [{ zoneTokens: 700, ringUsed: 9 }], kvHeads: KV_HEADS, kvDtype, seed: 100 };
+        const scene = new Scene(context, { ...options, queryGroup: 4, headDim: 128, mode: "dense" });
+        // Logits some hundreds apart: the weights of many keys are below the least normal number.
+        const queries = scene.queryValues(0, 0).map((value) => value * factor);
+        const out = attendTo(scene, [], scene.rows, queries);
+        expectRow(scene, out, 0, scene.rows[0]!, "everything", queries, 1e-4);
+      }
+    }
+  });
+
   it("keeps to strided rows and gives skipped rows zeros (seed 97)", () => {
     using context = device.open();
     const scene = new Scene(context, { sequences, seed: 97 });

@@ -258,7 +258,8 @@ class Attention {
       _mm512_store_si512(weight_rows_ + h * kLineBytes, upper_half_below(weights[h]));
       _mm512_store_si512(weight_rows_ + (kHeads + h) * kLineBytes, upper_half_below(rest));
       _mm512_store_si512(weight_rows_ + (2 * kHeads + h) * kLineBytes, first);
-      _mm512_store_si512(weight_rows_ + (3 * kHeads + h) * kLineBytes, _mm512_castps_si512(rest));
+      // Of a rest below the least normal number more than the upper half is set; it must not reach the even elements.
+      _mm512_store_si512(weight_rows_ + (3 * kHeads + h) * kLineBytes, upper_half(rest));
     }
   }
 
