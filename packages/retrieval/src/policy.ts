@@ -28,8 +28,9 @@ export interface RetrievalPolicy extends LayerPolicy {
 
 /**
  * Graded votes at a share of .05 keep on isotropic keys at least what the paper's tiers on the mean query keep at .20. `sum`
- * keeps a little more of the attention mass than `max` and needs one vote table for a KV head. Keys with a large common mean want a calibration or a larger share (test/quality.test.ts holds both). Below 2,048
- * zone tokens a search costs what it saves; `measureCrossover` finds the number of a machine.
+ * keeps a little more of the attention mass than `max` and needs one vote table for a KV head. Keys with a large common mean
+ * want a calibration or a larger share (test/quality.test.ts holds both). Below 2,048 zone tokens a search costs what it
+ * saves; `measureCrossover` finds the number of a machine.
  */
 export const DEFAULT_POLICY: RetrievalPolicy = {
   mode: "auto",

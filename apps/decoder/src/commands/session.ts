@@ -94,10 +94,10 @@ export async function openSession(options: SessionOptions, io: CommandIo): Promi
       options.prompt === undefined ? new Uint32Array() : encodePrompt(tokenizer, options.prompt, wanted);
     const isCuttable = options.ctxSize === 0;
     context = openContext(options.device);
-    sayFallback(options.device, context, io);
     const request = decoderMemoryRequest(folder, { ...memory, device: context.device });
     const limits = memoryLimits(context);
     const maxTokens = fitContext(request, limits, wanted, Math.max(1, promptIds.length), isCuttable, io);
+    sayFallback(options.device, context, io);
     const model = await loadModel(
       folder,
       context,
