@@ -18,12 +18,12 @@ int main(int argc, char** argv) {
     const float lowest = -87.0f;
     std::memcpy(&last, &lowest, sizeof last);
     for (uint32_t bits = 0x80000000u; bits <= last; bits += chunk) {
-      float x[chunk], y[chunk] = {};
+      float x[chunk], y[chunk], shares[chunk] = {};
       for (uint32_t i = 0; i < chunk; i++) {
         const uint32_t one = bits + i;
         std::memcpy(&x[i], &one, sizeof one);
       }
-      pkv::cpu::rerank_kernels(isa).add_share(x, chunk, 1, 0, y);  // y = 0 + exp(1 * x - 0)
+      pkv::cpu::rerank_kernels(isa).add_softmax(x, chunk, 1, 0, y, shares);  // y = exp(1 * x - 0)
       for (uint32_t i = 0; i < chunk && bits + i <= last; i++) {
         const double want = std::exp(double{x[i]});
         const double error = std::abs(y[i] - want) / want;
