@@ -10,9 +10,14 @@
 namespace pkv::cpu {
 namespace {
 
-// One pause takes 40 to 140 cycles: 3000 of them are some 150 microseconds at most, which is what a decoder's JavaScript takes
-// between two tokens.
-constexpr int kSpins = 3000;
+using Clock = std::chrono::steady_clock;
+
+// What a decoder's JavaScript takes between two tokens. A worker that slept begins some 20 to 60 microseconds late. The clock
+// tells, because a pause takes 25 cycles on one processor and 140 on another.
+constexpr std::chrono::microseconds kSpinTime(150);
+constexpr int kPausesAClock = 32;
+// Pauses until a thread that waits for another offers it its core.
+constexpr int kPausesAYield = 3000;
 
 void pause() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -62,7 +67,7 @@ void Pool::run(size_t count, void (*body)(void*, size_t, unsigned), void* argume
   take_indices(0);
   open_ = false;
   for (int spins = 0; inside_ != 0; ++spins) {
-    if (spins < kSpins) pause();
+    if (spins < kPausesAYield) pause();
     else std::this_thread::yield();  // more threads than cores: the one we wait for needs this one
   }
   if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
@@ -95,10 +100,12 @@ void Pool::work(unsigned thread) {
 }
 
 bool Pool::await_job(uint64_t seen) {
-  for (int spins = 0; spins < kSpins; ++spins) {
-    if (stopping_) return false;
-    if (job_number_ != seen) return true;
-    pause();
+  for (const Clock::time_point end = Clock::now() + kSpinTime; Clock::now() < end;) {
+    for (int spins = 0; spins < kPausesAClock; ++spins) {
+      if (stopping_) return false;
+      if (job_number_ != seen) return true;
+      pause();
+    }
   }
   std::unique_lock<std::mutex> lock(mutex_);
   ++asleep_;

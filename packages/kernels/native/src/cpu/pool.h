@@ -11,7 +11,7 @@
 
 namespace pkv::cpu {
 
-// One `run` at a time, from any thread. Idle workers spin for some 50 microseconds, because the next operator of a tape
+// One `run` at a time, from any thread. Idle workers spin for 150 microseconds, because the next operator of a tape
 // follows at once, and then sleep, because the next token may not.
 class Pool final : public Parallel {
  public:
