@@ -180,15 +180,17 @@ describeDevices("attend", (device) => {
 
   it("neither overflows nor loses the others when logits are far apart (seed 96)", () => {
     using context = device.open();
-    const data = createSceneData({ sequences, kvDtype: "f32", mode: "dense", queryGroup: 2, seed: 96 });
-    const scene = new Scene(context, data);
-    for (const scale of [1e-6, 30, 1e4, 1e30]) {
-      const queries = scene.rows.map(({ slot }) => scene.queryValues(0, slot).map((value) => value * scale));
-      const out = attendTo(scene, [], scene.rows, concatenated(queries));
-      // A logit of 8 x scale is rounded by a few parts in 1e7, and exp passes that on; past 1e4 one key takes all.
-      const tolerance = scale > 1e4 ? 1e-5 : 1e-5 * Math.max(1, scale / 3);
-      for (const [row, place] of scene.rows.entries()) {
-        expectRow(scene, out, row, place, "everything", queries[row]!, tolerance);
+    for (const kvDtype of ["f32", "bf16"] satisfies Dtype[]) {
+      const data = createSceneData({ sequences, kvDtype, mode: "dense", queryGroup: 2, seed: 96 });
+      const scene = new Scene(context, data);
+      for (const scale of [1e-6, 3, 30, 1e4, 1e30]) {
+        const queries = scene.rows.map(({ slot }) => scene.queryValues(0, slot).map((value) => value * scale));
+        const out = attendTo(scene, [], scene.rows, concatenated(queries));
+        // A logit of 8 x scale is rounded by a few parts in 1e7, and exp passes that on; past 1e4 one key takes all.
+        const tolerance = scale > 1e4 ? 1e-5 : 1e-5 * Math.max(1, scale / 3);
+        for (const [row, place] of scene.rows.entries()) {
+          expectRow(scene, out, row, place, "everything", queries[row]!, tolerance);
+        }
       }
     }
   });

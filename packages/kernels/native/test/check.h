@@ -16,6 +16,7 @@ void test_pool(void);
 void test_host_limits(void);
 void test_host_memory(void);
 void test_select(void);
+void test_attend_pieces(void);
 void test_choose_top(void);
 
 #ifdef __cplusplus

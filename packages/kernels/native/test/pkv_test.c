@@ -343,6 +343,7 @@ int main(void) {
   test_host_limits();
   test_host_memory();
   test_select();
+  test_attend_pieces();
   test_choose_top();
   printf("%d checks, %d failed\n", checks_made, checks_failed);
   return checks_failed == 0 ? 0 : 1;

@@ -30,6 +30,31 @@ void hands_out_every_index_once() {
   }
 }
 
+// What a thread is told to prepare is what it takes next.
+void tells_which_index_follows() {
+  for (const unsigned threads : {1u, 2u, 8u}) {
+    pkv::cpu::Pool pool(threads);
+    for (const size_t count : {size_t{0}, size_t{1}, size_t{7}, size_t{1000}}) {
+      std::vector<std::atomic<int>> visits(count);
+      std::vector<std::vector<size_t>> indices(threads), followings(threads);
+      pkv::parallel_for_ahead(pool, count, [&](size_t index, size_t following, unsigned thread) {
+        ++visits[index];
+        indices[thread].push_back(index);
+        followings[thread].push_back(following);
+      });
+      bool once = true, told = true;
+      for (const auto& visit : visits) once = once && visit == 1;
+      for (unsigned thread = 0; thread < threads; ++thread) {
+        const std::vector<size_t>&taken = indices[thread], &next = followings[thread];
+        for (size_t i = 0; i < taken.size(); ++i) {
+          told = told && (i + 1 < taken.size() ? next[i] == taken[i + 1] : next[i] >= count);
+        }
+      }
+      CHECK(once && told);
+    }
+  }
+}
+
 // Jobs that follow at once meet spinning workers, jobs after a pause meet sleeping ones.
 void wakes_sleeping_workers() {
   pkv::cpu::Pool pool(3);
@@ -84,6 +109,7 @@ void pools_of_two_threads_do_not_meet() {
 
 void test_pool(void) {
   hands_out_every_index_once();
+  tells_which_index_follows();
   wakes_sleeping_workers();
   throws_what_a_body_throws_and_goes_on();
   pools_of_two_threads_do_not_meet();

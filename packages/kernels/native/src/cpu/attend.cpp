@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "cpu/attend_kernels.h"
+#include "cpu/attend_pieces.h"
 #include "cpu/even_odd.h"
 #include "cpu/kv_spans.h"
 #include "cpu/plan_scratch.h"
@@ -40,18 +41,6 @@ Attended attended_of(const AttendParams& params, size_t row, size_t head) {
           selected_count};
 }
 
-// How a row's tokens are cut: after the sink at the ends of pages, so that a piece of mode dense walks whole pages.
-struct Pieces {
-  size_t tokens, sink_tokens, length, count;
-  Pieces(const Cache& cache, const Attended& attended)
-      : tokens(attended.tokens()),
-        sink_tokens(std::min<size_t>(tokens, cache.sink_tokens)),
-        length(AttendScratch::piece_tokens(tokens - sink_tokens)),
-        count(tokens == 0 ? 0 : std::max<size_t>(AttendScratch::pieces(tokens - sink_tokens), 1)) {}
-  size_t begin(size_t piece) const { return piece == 0 ? 0 : sink_tokens + piece * length; }
-  size_t end(size_t piece) const { return std::min(sink_tokens + (piece + 1) * length, tokens); }
-};
-
 // Hands spans of records to the kernel, a few at a time.
 class SpanFeed {
  public:
@@ -59,18 +48,20 @@ class SpanFeed {
       : attend_(attend), call_(call), query_group_(query_group) {}
 
   void add(const uint8_t* records, uint32_t tokens) {
-    spans_[count_++] = {records, tokens};
     // A group wider than the kernel's reads the spans again: few of them, so that it finds them in the second cache.
-    if (count_ == (query_group_ > kAttendHeads ? 2 : kAttendSpans)) run();
+    if (count_ == (query_group_ > kAttendHeads ? 2 : kAttendSpans)) run(tokens >= kFollowingTokens ? records : nullptr);
+    spans_[count_++] = {records, tokens};
   }
 
-  void run() {
+  // `following`, [kFollowingTokens] records or null: what is added next.
+  void run(const uint8_t* following) {
     if (count_ == 0) return;
     AttendCall call = call_;
     call.spans = spans_;
     call.span_count = count_;
     for (uint32_t head = 0; head < query_group_; head += kAttendHeads) {
       call.heads = std::min(query_group_ - head, kAttendHeads);
+      call.following = head + kAttendHeads < query_group_ ? nullptr : following;
       call.q = call_.q + head * call.head_dim;
       call.output = call_.output + head * call.head_dim;
       call.maximum = call_.maximum + head;
@@ -90,7 +81,7 @@ class SpanFeed {
 
 // Feeds selected tokens, [count], that lie scattered over the pages: copied side by side, a bufferful at a time.
 void feed_selected(const Cache& cache, uint32_t slot, uint32_t layer, uint32_t head, const uint32_t* selected,
-                   size_t count, SpanFeed& spans) {
+                   size_t count, const uint8_t* following, SpanFeed& spans) {
   constexpr size_t kBufferBytes = size_t{64} << 10;
   constexpr size_t kAhead = 8;  // records that are fetched while one is copied
   alignas(64) uint8_t buffer[kBufferBytes];
@@ -106,51 +97,73 @@ void feed_selected(const Cache& cache, uint32_t slot, uint32_t layer, uint32_t h
       std::memcpy(buffer + (i - begin) * record_bytes, record(i), record_bytes);
     }
     spans.add(buffer, static_cast<uint32_t>(end - begin));
-    spans.run();
+    spans.run(end == count ? following : nullptr);
   }
 }
 
-// Feeds the tokens [begin, end) of what a row attends to.
-void feed(const Cache& cache, uint32_t slot, uint32_t layer, uint32_t head, const Attended& attended, size_t begin,
-          size_t end, SpanFeed& spans) {
-  const auto add_positions = [&](int64_t first, int64_t last) {
-    for_each_kv_span(cache, slot, layer, head, first, last,
-                     [&](const KvSpan& span) { spans.add(span.records, span.tokens); });
+// Tokens [begin, end) of what one row attends to for one KV head.
+struct Piece {
+  size_t row;
+  uint32_t slot, layer, head;
+  Attended attended;
+  size_t begin, end;
+  float* partial;  // AttendScratch::partial_floats
+};
+
+// Calls visit(const KvSpan&) for what the tokens [begin, end) of a row have of sink, zone and ring.
+template <class Visit>
+void for_each_window_span(const Cache& cache, const Piece& piece, size_t begin, size_t end, Visit&& visit) {
+  const Attended& attended = piece.attended;
+  const int64_t first_positions = attended.first_positions, window = first_positions + attended.ring_tokens;
+  const int64_t shift = attended.ring_begin - first_positions;
+  const auto first = static_cast<int64_t>(begin), last = static_cast<int64_t>(end);
+  const auto visit_positions = [&](int64_t from, int64_t to) {
+    for_each_kv_span(cache, piece.slot, piece.layer, piece.head, from, to, visit);
   };
-  const auto window = static_cast<size_t>(attended.first_positions + attended.ring_tokens);
-  const auto first_positions = static_cast<size_t>(attended.first_positions);
-  if (begin < first_positions) add_positions(int64_t(begin), int64_t(std::min(end, first_positions)));
-  if (begin < window && end > first_positions) {
-    const int64_t shift = attended.ring_begin - attended.first_positions;
-    add_positions(int64_t(std::max(begin, first_positions)) + shift, int64_t(std::min(end, window)) + shift);
-  }
-  const size_t first = std::max(begin, window);
-  if (first < end) feed_selected(cache, slot, layer, head, attended.selected + (first - window), end - first, spans);
-  spans.run();
+  visit_positions(first, std::min(last, first_positions));
+  visit_positions(std::max(first, first_positions) + shift, std::min(last, window) + shift);
 }
 
-// One piece of one row and KV head into its partial softmax.
-void attend_piece(const AttendParams& params, const AttendKernels& kernels, uint32_t interleave, size_t row,
-                  uint32_t head, const Attended& attended, size_t begin, size_t end, float* partial) {
+// The records that a piece begins with, where kFollowingTokens of them lie side by side; otherwise null.
+const uint8_t* first_records(const Cache& cache, const Piece& piece) {
+  const uint8_t* first = nullptr;
+  const size_t end = std::min(piece.end, piece.begin + kFollowingTokens);
+  for_each_window_span(cache, piece, piece.begin, end, [&](const KvSpan& span) {
+    if (span.tokens == kFollowingTokens) first = span.records;
+  });
+  return first;
+}
+
+// One piece into its partial softmax; `following` as in AttendCall.
+void attend_piece(const AttendParams& params, const AttendKernels& kernels, uint32_t interleave, const Piece& piece,
+                  const uint8_t* following) {
   const Cache& cache = *params.plan->cache;
   const uint32_t d = cache.head_dim, query_group = cache.query_group;
   alignas(64) float q[8 * PKV_MAX_HEAD_DIM];
   const float scale = 1.0f / std::sqrt(static_cast<float>(d));
   for (uint32_t g = 0; g < query_group; g++) {
-    const float* source = params.q.row(row) + size_t{head * query_group + g} * d;
-    for (uint32_t i = 0; i < d; i++) q[g * d + i] = source[natural_index(i, interleave)] * scale;
+    to_even_odd(params.q.row(piece.row) + size_t{piece.head * query_group + g} * d, d, interleave, scale, q + g * d);
   }
-  float* maximum = partial + size_t{query_group} * d;
-  std::memset(partial, 0, (size_t{d} + 2) * query_group * sizeof(float));
+  float* maximum = piece.partial + size_t{query_group} * d;
+  std::memset(piece.partial, 0, (size_t{d} + 2) * query_group * sizeof(float));
   for (uint32_t g = 0; g < query_group; g++) maximum[g] = kNothing;
   AttendCall call{};
   call.head_dim = d;
   call.q = q;
-  call.output = partial;
+  call.output = piece.partial;
   call.maximum = maximum;
   call.sum = maximum + query_group;
   SpanFeed spans(kernels.of(cache.kv_dtype), call, query_group);
-  feed(cache, static_cast<uint32_t>(params.step.slot(row)), params.layer, head, attended, begin, end, spans);
+  for_each_window_span(cache, piece, piece.begin, piece.end,
+                       [&](const KvSpan& span) { spans.add(span.records, span.tokens); });
+  const Attended& attended = piece.attended;
+  const auto window = static_cast<size_t>(attended.first_positions + attended.ring_tokens);
+  const size_t first = std::max(piece.begin, window);
+  if (first < piece.end) {
+    const uint32_t* selected = attended.selected + (first - window);
+    feed_selected(cache, piece.slot, piece.layer, piece.head, selected, piece.end - first, following, spans);
+  }
+  spans.run(following);
 }
 
 // Joins the pieces of one query head in their order. Returns the log-sum-exp of its logits.
@@ -176,7 +189,7 @@ float join_pieces(const Cache& cache, const float* partials, size_t pieces, uint
     for (uint32_t i = 0; i < d; i++) joined[i] += weight * output[i];
   }
   const float inverse = static_cast<float>(1 / sum);
-  for (uint32_t i = 0; i < d; i++) out[natural_index(i, interleave)] = joined[i] * inverse;
+  from_even_odd(joined, d, interleave, inverse, out);
   return maximum + static_cast<float>(std::log(sum));
 }
 
@@ -204,23 +217,39 @@ void attend(Runtime& runtime, const AttendParams& params) {
   const size_t max_pieces = AttendScratch::max_pieces(plan);
   const auto partials_of = [&](size_t row_head) { return partials + row_head * max_pieces * stride; };
 
+  const auto pieces_of = [&](size_t row, size_t head) {
+    return AttendPieces(cache.sink_tokens, attended_of(params, row, head).tokens());
+  };
+
   const size_t heads = size_t{params.step.row_count} * cache.kv_heads;
   size_t most_pieces = 0;
   for (size_t i = 0; i < heads; i++) {
     if (params.step.slot(i / cache.kv_heads) < 0) continue;
-    const Attended attended = attended_of(params, i / cache.kv_heads, i % cache.kv_heads);
-    most_pieces = std::max(most_pieces, Pieces(cache, attended).count);
+    most_pieces = std::max(most_pieces, pieces_of(i / cache.kv_heads, i % cache.kv_heads).count());
   }
 
-  parallel_for(runtime.pool, heads * most_pieces, [&](size_t index, unsigned) {
-    const size_t row_head = index / most_pieces, piece = index % most_pieces;
+  // The large pieces of every row and KV head come before the small ones. False where there is none of that index.
+  const auto find_piece = [&](size_t index, Piece& piece) {
+    const size_t row_head = index % heads, number = index / heads;
     const size_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
-    if (params.step.slot(row) < 0) return;
-    const Attended attended = attended_of(params, row, head);
-    const Pieces pieces(cache, attended);
-    if (piece >= pieces.count) return;
-    attend_piece(params, kernels, interleave, row, static_cast<uint32_t>(head), attended, pieces.begin(piece),
-                 pieces.end(piece), partials_of(row_head) + piece * stride);
+    if (number >= most_pieces || params.step.slot(row) < 0) return false;
+    const AttendPieces pieces = pieces_of(row, head);
+    if (number >= pieces.count()) return false;
+    piece = {row,
+             static_cast<uint32_t>(params.step.slot(row)),
+             params.layer,
+             static_cast<uint32_t>(head),
+             attended_of(params, row, head),
+             pieces.begin(number),
+             pieces.end(number),
+             partials_of(row_head) + number * stride};
+    return true;
+  };
+  parallel_for_ahead(runtime.pool, heads * most_pieces, [&](size_t index, size_t following, unsigned) {
+    Piece piece, next;
+    if (!find_piece(index, piece)) return;
+    const uint8_t* next_records = find_piece(following, next) ? first_records(cache, next) : nullptr;
+    attend_piece(params, kernels, interleave, piece, next_records);
   });
 
   parallel_for(runtime.pool, heads, [&](size_t row_head, unsigned) {
@@ -232,7 +261,7 @@ void attend(Runtime& runtime, const AttendParams& params) {
       return;
     }
     const bool dense = row_mode(cache, params.layer, params.step, row) == PKV_MODE_DENSE;
-    const size_t pieces = Pieces(cache, attended_of(params, row, head)).count;
+    const size_t pieces = pieces_of(row, head).count();
     for (uint32_t g = 0; g < cache.query_group; g++) {
       float* stats = plan.stats + (row * cache.query_heads() + first_query + g) * PKV_STATS_FIELDS;
       stats[PKV_STATS_LSE_ATTENDED] =

@@ -4,7 +4,7 @@
 //   output [row, column] = W · V: the unit multiplies pairs, and the sixteen pairs of a row of V are its even and odd
 //   elements, so a row of W has a weight in the low half of each pair for the even elements, in the high half for the odd
 //   ones, and zero in the other. A weight is 16 significant bits, exactly two bf16: sixteen rows for four heads.
-// Both sum in f32. The output stays in the unit while the maximum of the logits stays.
+// Both sum in f32. The output stays in the unit until a logit exceeds the maximum by too much.
 #include <immintrin.h>
 
 #include "cpu/attend_tiles.h"
@@ -19,6 +19,7 @@ constexpr uint32_t kMaxUnits = 4;  // of a row: as many outputs as the unit hold
 constexpr uint32_t kHeads = 4;
 constexpr float kLowest = -3.40282347e38f;  // the least finite float
 constexpr int kInfiniteOrNan = 0x99;
+constexpr float kSlack = 8;  // by which a logit may exceed the maximum before it is raised; a weight is then at most 2981
 
 // The eight tiles, which the intrinsics want as literals: 0 to 3 the output, one a unit; 4 logits; 5 queries or weights;
 // 6 and 7 rows of K or V.
@@ -44,6 +45,18 @@ inline __m512 round_to_two_parts(__m512 x) {
   return _mm512_castsi512_ps(_mm512_and_si512(half_more, _mm512_set1_epi32(static_cast<int>(0xffffff00u))));
 }
 inline __m512 lower_part(__m512 x) { return _mm512_sub_ps(x, _mm512_castsi512_ps(upper_half(x))); }
+
+// Each quarter of the four registers as a matrix of 4 x 4, transposed.
+inline void transpose_quarters(const __m512 (&x)[4], __m512 (&y)[4]) {
+  const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(x[0], x[1]));
+  const __m512d b = _mm512_castps_pd(_mm512_unpacklo_ps(x[2], x[3]));
+  const __m512d c = _mm512_castps_pd(_mm512_unpackhi_ps(x[0], x[1]));
+  const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(x[2], x[3]));
+  y[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+  y[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+  y[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+  y[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+}
 
 template <uint32_t Units>
 class Attention {
@@ -96,20 +109,38 @@ class Attention {
 
   // queries_ [unit][pair of elements][part, head] bf16 pairs; columns without a head are zero.
   void split_queries() {
-    const __m512i row_words = _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240);
     for (uint32_t unit = 0; unit < Units; unit++) {
-      for (uint32_t row = 0; row < kLanes; row++) {
-        _mm512_store_si512(queries_[unit] + row * kLineBytes, _mm512_setzero_si512());
-      }
-      for (uint32_t h = 0; h < call_.heads; h++) {
-        const float* q = call_.q + h * kHeadDim + unit * kUnit;
-        __m512 even = _mm512_loadu_ps(q), odd = _mm512_loadu_ps(q + kLanes);
+      __m512 pairs[3][kHeads];  // [part][head], lanes are pairs
+#pragma GCC unroll 4
+      for (uint32_t h = 0; h < kHeads; h++) {
+        __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
+        if (h < call_.heads) {
+          const float* q = call_.q + h * kHeadDim + unit * kUnit;
+          even = _mm512_loadu_ps(q);
+          odd = _mm512_loadu_ps(q + kLanes);
+        }
+#pragma GCC unroll 3
         for (uint32_t part = 0; part < 3; part++) {
-          const __m512i pairs = _mm512_or_si512(upper_half_below(even), upper_half(odd));
-          _mm512_i32scatter_epi32(queries_[unit] + (part * kHeads + h) * 4, row_words, pairs, 4);
+          pairs[part][h] = _mm512_castsi512_ps(_mm512_or_si512(upper_half_below(even), upper_half(odd)));
           even = lower_part(even);
           odd = lower_part(odd);
         }
+      }
+      // Lanes [four pairs][head], pairs j, j + 4, j + 8 and j + 12; then a quarter of each part makes a row.
+      __m512 heads[3][4];
+#pragma GCC unroll 3
+      for (uint32_t part = 0; part < 3; part++) transpose_quarters(pairs[part], heads[part]);
+#pragma GCC unroll 4
+      for (uint32_t j = 0; j < 4; j++) {
+        uint8_t* rows = queries_[unit] + j * kLineBytes;
+        const __m512 ab = _mm512_shuffle_f32x4(heads[0][j], heads[1][j], 0x44);
+        const __m512 cd = _mm512_shuffle_f32x4(heads[0][j], heads[1][j], 0xee);
+        const __m512 ab_last = _mm512_shuffle_f32x4(heads[2][j], _mm512_setzero_ps(), 0x44);
+        const __m512 cd_last = _mm512_shuffle_f32x4(heads[2][j], _mm512_setzero_ps(), 0xee);
+        _mm512_store_ps(rows, _mm512_shuffle_f32x4(ab, ab_last, 0x88));
+        _mm512_store_ps(rows + 4 * kLineBytes, _mm512_shuffle_f32x4(ab, ab_last, 0xdd));
+        _mm512_store_ps(rows + 8 * kLineBytes, _mm512_shuffle_f32x4(cd, cd_last, 0x88));
+        _mm512_store_ps(rows + 12 * kLineBytes, _mm512_shuffle_f32x4(cd, cd_last, 0xdd));
       }
     }
   }
@@ -213,7 +244,8 @@ class Attention {
     __m512 largest = _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3]));
     largest = _mm512_max_ps(largest, _mm512_shuffle_f32x4(largest, largest, 0xb1));
     largest = _mm512_max_ps(largest, _mm512_shuffle_f32x4(largest, largest, 0x4e));
-    if (__builtin_expect(_mm512_cmp_ps_mask(largest, maximum_, _CMP_GT_OQ) != 0, 0)) raise_maximum(largest);
+    const __m512 limit = _mm512_add_ps(maximum_, _mm512_set1_ps(kSlack));
+    if (__builtin_expect(_mm512_cmp_ps_mask(largest, limit, _CMP_GT_OQ) != 0, 0)) raise_maximum(largest);
     tiles_.read(kLinesOfHalfAWeighing);
     // With nothing kept so far the maximum is -infinity; 0 in its place makes every weight exp(-infinity) = 0.
     const __m512 reference =
@@ -243,13 +275,8 @@ class Attention {
 
   // weight_rows_ [parity][part][head][token] bf16 pairs, from x [4] with lanes [four tokens][head].
   void lay_out_weights(const __m512 (&x)[4]) {
-    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(x[0], x[1]));
-    const __m512d b = _mm512_castps_pd(_mm512_unpacklo_ps(x[2], x[3]));
-    const __m512d c = _mm512_castps_pd(_mm512_unpackhi_ps(x[0], x[1]));
-    const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(x[2], x[3]));
-    const __m512 weights[kHeads] = {
-        _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)),
-        _mm512_castpd_ps(_mm512_unpacklo_pd(c, d)), _mm512_castpd_ps(_mm512_unpackhi_pd(c, d))};
+    __m512 weights[kHeads];  // [head], lanes are tokens
+    transpose_quarters(x, weights);
 #pragma GCC unroll 4
     for (uint32_t h = 0; h < kHeads; h++) {
       _mm512_store_ps(weights_[h], weights[h]);
@@ -265,6 +292,10 @@ class Attention {
 
   __attribute__((noinline)) void raise_maximum(__m512 largest) {
     const __m512 raised = _mm512_max_ps(largest, maximum_);
+    if (_mm512_cmp_ps_mask(maximum_, _mm512_set1_ps(kLowest), _CMP_GE_OQ) == 0) {  // nothing is there to be rescaled
+      maximum_ = raised;
+      return;
+    }
     const __m512 rescale = exp_avx512(_mm512_sub_ps(maximum_, raised));  // 0 where both are -infinity: nothing is there
     maximum_ = raised;
     sum_ = _mm512_mul_ps(sum_, rescale);
@@ -318,7 +349,7 @@ class Attention {
   const AttendCall& call_;
   Tiles<kRecordBytes> tiles_;
   Stage stages_[2];       // the tile whose logits and the tile whose values are computed
-  __m512 maximum_, sum_;  // lanes [.][head]; the maximum is in every lane of its head
+  __m512 maximum_, sum_;  // lanes [.][head]; the maximum (as in AttendCall) is in every lane of its head
   alignas(kLineBytes) uint8_t queries_[Units][kLanes * kLineBytes];
   alignas(kLineBytes) float logits_[kTileTokens][kLanes];       // [token][part, head]
   alignas(kLineBytes) float weights_[kHeads][kTileTokens];

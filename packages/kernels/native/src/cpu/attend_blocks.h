@@ -25,7 +25,8 @@ inline void for_each_block(const AttendCall& call, size_t record_bytes, const At
       if (left > kBlockTokens) {
         attend(Block{records, records + kBlockTokens * record_bytes, kBlockTokens});
       } else {
-        attend(Block{records, i + 1 < call.span_count ? call.spans[i + 1].records : records, left});
+        const uint8_t* following = call.following != nullptr ? call.following : records;
+        attend(Block{records, i + 1 < call.span_count ? call.spans[i + 1].records : following, left});
       }
     }
   }

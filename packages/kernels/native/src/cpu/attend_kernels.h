@@ -6,10 +6,12 @@
 
 namespace pkv::cpu {
 
-// Most spans of one call: at 128K tokens a piece of a row (AttendScratch) is one call.
-constexpr uint32_t kAttendSpans = 20;
+// Most spans of one call: at 128K tokens the largest piece of a row (attend_pieces.h) is one call.
+constexpr uint32_t kAttendSpans = 36;
 // Query heads that a kernel takes at once; a wider query group reads the spans again, from the second-level cache.
 constexpr uint32_t kAttendHeads = 4;
+// Records of the next call that a kernel may read at the end of this one, so that the memory goes on working.
+constexpr uint32_t kFollowingTokens = 32;
 
 // Records side by side.
 struct AttendSpan {
@@ -19,14 +21,15 @@ struct AttendSpan {
 
 // Records of one KV head, and the running softmax of up to four of its query heads.
 struct AttendCall {
-  const AttendSpan* spans;  // [span_count]
-  uint32_t span_count;      // 1..kAttendSpans
-  uint32_t head_dim;        // a multiple of 64, at most 256
-  uint32_t heads;           // 1..kAttendHeads
-  const float* q;           // [heads, head_dim], times 1 / sqrt(head_dim), in the kernel's order
-  float* output;            // [heads, head_dim], sum of exp(logit - maximum) * V, in the kernel's order
-  float* maximum;           // [heads], -infinity before the first finite logit
-  float* sum;               // [heads], sum of exp(logit - maximum)
+  const AttendSpan* spans;   // [span_count]
+  uint32_t span_count;       // 1..kAttendSpans
+  const uint8_t* following;  // [kFollowingTokens, 2, head_dim] kv_dtype that this thread's next call begins with, or null
+  uint32_t head_dim;         // a multiple of 64, at most 256
+  uint32_t heads;            // 1..kAttendHeads
+  const float* q;            // [heads, head_dim], times 1 / sqrt(head_dim), in the kernel's order
+  float* output;             // [heads, head_dim], sum of exp(logit - maximum) * V, in the kernel's order
+  float* maximum;            // [heads], the largest logit, or up to 8 less; -infinity before the first finite logit
+  float* sum;                // [heads], sum of exp(logit - maximum)
 };
 
 // Adds the spans to the running softmax. A logit that is not finite is left out together with its V.

@@ -23,10 +23,11 @@ __attribute__((noinline)) void read_lines(const uint8_t* from, const uint8_t* ah
   }
 }
 
-// Records of one span, side by side; none after the last.
+// Records of one span, side by side; after the last, no tokens.
 struct Tile {
   const uint8_t* records;  // [tokens, 2, head_dim] kv_dtype
   uint32_t tokens;         // at most kTileTokens
+  bool to_read;            // there are kTileTokens records, of this call or of the next
 };
 
 template <uint32_t RecordBytes>
@@ -34,10 +35,11 @@ class Tiles {
  public:
   static constexpr uint32_t kTileLines = kTileTokens * RecordBytes / kLineBytes;
 
-  explicit Tiles(const AttendCall& call) : span_(call.spans), end_(call.spans + call.span_count) {
+  // The first tile has been read by the call before this one, or is when it is used.
+  explicit Tiles(const AttendCall& call)
+      : span_(call.spans), end_(call.spans + call.span_count), following_(call.following) {
     next_ = cut();
     after_next_ = cut();
-    read(kTileLines);
   }
 
   // The tile whose turn it is.
@@ -51,7 +53,7 @@ class Tiles {
 
   // Reads on in the tile after the one taken, at most to its end. One that is not full is left to be read when it is used.
   void read(uint32_t lines) {
-    if (next_.tokens < kTileTokens) return;
+    if (!next_.to_read) return;
     const uint32_t at = read_lines_ * kLineBytes, ahead = at + kAheadBytes;
     constexpr uint32_t kTileBytes = kTileLines * kLineBytes;
     static_assert(kAheadBytes < kTileBytes, "no further than the tile after next");
@@ -62,9 +64,10 @@ class Tiles {
 
  private:
   Tile cut() {
-    if (span_ == end_) return {end_[-1].records, 0};
+    if (span_ == end_) return cut_following();
     const uint32_t left = span_->tokens - passed_;
-    const Tile tile{span_->records + size_t{passed_} * RecordBytes, left < kTileTokens ? left : kTileTokens};
+    const uint8_t* records = span_->records + size_t{passed_} * RecordBytes;
+    const Tile tile{records, left < kTileTokens ? left : kTileTokens, left >= kTileTokens};
     passed_ += tile.tokens;
     if (passed_ == span_->tokens) {
       span_++;
@@ -73,8 +76,18 @@ class Tiles {
     return tile;
   }
 
+  // Nothing to work on: tiles that the next call begins with, to be read as if they belonged to this one.
+  Tile cut_following() {
+    const uint32_t tile = following_tiles_;
+    if (following_ == nullptr || tile == kFollowingTokens / kTileTokens) return {end_[-1].records, 0, false};
+    following_tiles_++;
+    return {following_ + size_t{tile} * kTileTokens * RecordBytes, 0, true};
+  }
+
   const AttendSpan *span_, *end_;
-  uint32_t passed_ = 0;  // tokens of *span_
+  const uint8_t* following_;
+  uint32_t following_tiles_ = 0;  // cut so far
+  uint32_t passed_ = 0;           // tokens of *span_
   Tile next_, after_next_;
   uint32_t read_lines_ = 0;  // of next_
 };

@@ -5,11 +5,30 @@
 
 namespace pkv::cpu {
 
-// Where element `i` of a kernel's row lies in the natural order; `interleave` is a power of two, or 0 for the natural order.
-inline uint32_t natural_index(uint32_t i, uint32_t interleave) {
-  if (interleave == 0) return i;
-  const uint32_t within = i & (interleave - 1), half = interleave / 2;
-  return i - within + (within < half ? 2 * within : 2 * (within - half) + 1);
+// `natural` times `factor` in a kernel's order; `interleave` divides `count`, or is 0 for the natural order.
+inline void to_even_odd(const float* __restrict natural, uint32_t count, uint32_t interleave, float factor,
+                        float* __restrict ordered) {
+  const uint32_t half = interleave / 2;
+  for (uint32_t i = 0; interleave == 0 && i < count; i++) ordered[i] = natural[i] * factor;
+  for (uint32_t begin = 0; interleave != 0 && begin < count; begin += interleave) {
+    for (uint32_t i = 0; i < half; i++) {
+      ordered[begin + i] = natural[begin + 2 * i] * factor;
+      ordered[begin + half + i] = natural[begin + 2 * i + 1] * factor;
+    }
+  }
+}
+
+// The way back.
+inline void from_even_odd(const float* __restrict ordered, uint32_t count, uint32_t interleave, float factor,
+                          float* __restrict natural) {
+  const uint32_t half = interleave / 2;
+  for (uint32_t i = 0; interleave == 0 && i < count; i++) natural[i] = ordered[i] * factor;
+  for (uint32_t begin = 0; interleave != 0 && begin < count; begin += interleave) {
+    for (uint32_t i = 0; i < half; i++) {
+      natural[begin + 2 * i] = ordered[begin + i] * factor;
+      natural[begin + 2 * i + 1] = ordered[begin + half + i] * factor;
+    }
+  }
 }
 
 }  // namespace pkv::cpu

@@ -2,34 +2,18 @@
 
 #include <algorithm>
 
+#include "cpu/attend_pieces.h"
 #include "cpu/cpu.h"
 
 namespace pkv::cpu {
-namespace {
-
-constexpr size_t kMaxPieces = 16;
-
-size_t divide_up(size_t count, size_t by) {
-  return (count + by - 1) / by;
-}
-
-}  // namespace
-
-size_t AttendScratch::piece_tokens(size_t tokens) {
-  return std::max<size_t>(divide_up(divide_up(tokens, kMaxPieces), PKV_PAGE_TOKENS), 1) * PKV_PAGE_TOKENS;
-}
-
-size_t AttendScratch::pieces(size_t tokens) {
-  return divide_up(tokens, piece_tokens(tokens));
-}
 
 size_t AttendScratch::max_tokens(const Plan& plan) {
   return size_t{plan.cache->sink_tokens} + plan.cache->ring_tokens + std::max(plan.max_zone_tokens, plan.max_top_k);
 }
 
-// A shorter row may have more pieces than the longest one, so this is not pieces(max_tokens).
+// A shorter row may have more pieces than the longest one; each has a page at least.
 size_t AttendScratch::max_pieces(const Plan& plan) {
-  return std::min(divide_up(max_tokens(plan), PKV_PAGE_TOKENS), kMaxPieces);
+  return std::min((max_tokens(plan) + PKV_PAGE_TOKENS - 1) / PKV_PAGE_TOKENS, AttendPieces::most);
 }
 
 size_t AttendScratch::partial_floats(const Cache& cache) {

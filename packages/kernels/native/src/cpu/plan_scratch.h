@@ -10,12 +10,8 @@ inline size_t align_scratch(size_t bytes) {
   return (bytes + kScratchAlignmentBytes - 1) / kScratchAlignmentBytes * kScratchAlignmentBytes;
 }
 
-// attend: one partial softmax for every (row, KV head, piece). The pieces of a row depend on its length alone, never on
-// the number of threads, so results do not change with it.
+// attend: one partial softmax for every (row, KV head, piece); attend_pieces.h has the pieces.
 struct AttendScratch {
-  // Tokens of one piece of a row that attends to `tokens` tokens: whole pages, and at most 16 pieces.
-  static size_t piece_tokens(size_t tokens);
-  static size_t pieces(size_t tokens);
   // Most tokens that a row attends to, and most pieces of any row.
   static size_t max_tokens(const Plan&);
   static size_t max_pieces(const Plan&);

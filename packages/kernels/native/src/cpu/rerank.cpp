@@ -87,9 +87,7 @@ void estimate_candidates(const StageParams& params, const RerankKernels& kernels
   const size_t row_head = row * cache.kv_heads + head;
   alignas(64) float rotated[8 * PKV_MAX_HEAD_DIM];
   const float* source = plan.rotated + row_head * queries * d;
-  for (uint32_t h = 0; h < queries; h++) {
-    for (uint32_t i = 0; i < d; i++) rotated[h * d + i] = source[h * d + natural_index(i, kernels.interleave)];
-  }
+  to_even_odd(source, queries * d, kernels.interleave, 1.0f, rotated);
   alignas(64) float values[2 * PKV_MAGNITUDE_LEVELS];
   for (uint32_t level = 0; level < PKV_MAGNITUDE_LEVELS; level++) {
     values[level] = -cache.centres[level];
