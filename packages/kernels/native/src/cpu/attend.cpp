@@ -53,7 +53,7 @@ class SpanFeed {
     spans_[count_++] = {records, tokens};
   }
 
-  // `following`, [kFollowingTokens] records or null: what is added next.
+  // `following` as in AttendCall.
   void run(const uint8_t* following) {
     if (count_ == 0) return;
     AttendCall call = call_;
