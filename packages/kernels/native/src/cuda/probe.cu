@@ -260,6 +260,19 @@ __device__ void tiered_votes(const ProbeArguments& a, const Source& source, uint
   votes[own.x] = static_cast<uint8_t>(tiers);
 }
 
+// Asks the memory for the ids that collide begins with, page number `page` of the row's zone: they come while the vote tables
+// are made. As much as half of the second-level cache holds, of all rows together.
+template <uint32_t kHeadDim>
+__device__ void prefetch_ids(const ProbeArguments& a, int32_t slot, uint32_t head, uint32_t page) {
+#if __CUDA_ARCH__ >= 900
+  constexpr uint32_t kBytes = kHeadDim / PKV_SUBSPACE_DIM * PKV_PAGE_TOKENS;
+  const uint32_t most_pages = tuning::probe_prefetched_bytes / kBytes / (a.step.row_count * a.cache.kv_heads);
+  if (page >= most_pages || page * PKV_PAGE_TOKENS >= plan_zone_tokens(a.cache, a.plan, slot)) return;
+  const uint8_t* const ids = a.cache.summary_of(page_of(a.cache, slot, page * PKV_PAGE_TOKENS), a.layer, head);
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(ids), "n"(kBytes) : "memory");
+#endif
+}
+
 // Grid: x = row and KV head, y = subspace, z = table. A thread a centroid.
 template <uint32_t kHeadDim, bool kTiered>
 __global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__ ProbeArguments a) {
@@ -267,6 +280,10 @@ __global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__
   const uint32_t row = blockIdx.x / a.cache.kv_heads, head = blockIdx.x % a.cache.kv_heads;
   const int32_t mode = row_mode(a.cache, a.layer, a.step, row);
   if (mode != PKV_MODE_VOTE && mode != PKV_MODE_SCAN) return;
+  if (mode == PKV_MODE_VOTE && blockIdx.z == 0) {
+    // Spread over the row's blocks: consecutive pages by consecutive blocks.
+    prefetch_ids<kHeadDim>(a, a.step.slot(row), head, threadIdx.x * gridDim.y + blockIdx.y);
+  }
   __shared__ Source source;
   const bool combined = a.plan.group == Group::sum;
   const uint32_t queries = combined ? a.plan.rotated_queries : 1;

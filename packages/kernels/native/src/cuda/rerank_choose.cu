@@ -1,11 +1,10 @@
 // The last part of rerank: the top K of every KV head. The candidates' priorities are counted by their first bits (spans.cuh),
-// so the bin in which the K-th largest lies is known at once. One cluster for each row and KV head: its blocks list the
-// candidates from that bin on, few more than K, in the shared memory of the first block, which finds the exact cut there and
-// writes what is selected in order. Where they are too many for the list, the first block works on the priorities in place.
-// All sums are of integers: nothing depends on their order or on the size of the cluster.
+// so the bin in which the K-th largest lies is known at once. The blocks of a row and KV head list the candidates from that
+// bin on, few more than K; the one that is done last finds the exact cut among them and writes what is selected in order.
+// Where they are too many for the list, it works on the priorities in place. All sums are of integers: nothing depends on
+// their order, on the number of blocks or on which of them is last.
 #include <cmath>
 
-#include "cuda/cluster.cuh"
 #include "cuda/launch.h"
 #include "cuda/ordered_key.cuh"
 #include "cuda/overlap.cuh"
@@ -18,15 +17,13 @@
 namespace pkv::cuda {
 namespace {
 
-constexpr uint32_t kListEntries = tuning::choose_list_entries;
-
 struct ChooseArguments {
   Cache cache;
   Plan plan;
   VoteScratch scratch;
   Step step;
   uint32_t layer;
-  uint32_t spans;  // of each row and KV head
+  uint32_t spans, blocks;  // of each row and KV head
 };
 
 struct Memory {
@@ -35,18 +32,17 @@ struct Memory {
   uint32_t warp_totals[kBlockWarps];
   Counts warp_counts[kBlockWarps];
   uint32_t digit, quota, count;
+  bool is_last;
 };
 
-struct alignas(8) Candidate { uint32_t key, place; };
-
-// Candidates in the order of their places: those that the cluster has listed, or all of them where there is no list.
+// Candidates in the order of their places: those that are listed, or all of them where there is no list.
 struct Candidates {
-  const Candidate* list;    // [count]; null
-  const float* priorities;  // [count] without a list
+  const ListedCandidate* list;  // [count]; null
+  const float* priorities;      // [count] without a list
   uint32_t count;
 
-  __device__ Candidate at(uint32_t i) const {
-    return list != nullptr ? list[i] : Candidate{ordered_key(priorities[i]), i};
+  __device__ ListedCandidate at(uint32_t i) const {
+    return list != nullptr ? list[i] : ListedCandidate{ordered_key(priorities[i]), i};
   }
 };
 
@@ -94,8 +90,8 @@ __device__ void select_top(const Candidates& among, Cut cut, const uint32_t* can
       [&](uint32_t place, uint32_t i) { selected[place] = candidates[among.at(i).place]; });
 }
 
-// Lists the candidates from bin `bin` on among those of `own`, in order and from `before` on. list: the first block's.
-__device__ void list_candidates(const float* priorities, const Span& own, uint32_t bin, uint32_t before, Candidate* list,
+// Lists the candidates from bin `bin` on among those of `own`, in order and from `before` on.
+__device__ void list_candidates(const float* priorities, const Span& own, uint32_t bin, uint32_t before, ListedCandidate* list,
                                 Memory& memory) {
   constexpr uint32_t kItems = 4;
   compact<kItems>(
@@ -111,16 +107,13 @@ __device__ void list_candidates(const float* priorities, const Span& own, uint32
       [&](uint32_t place, uint32_t i) { list[place] = {ordered_key(priorities[i]), i}; });
 }
 
-// Grid: one cluster for each row and KV head; its blocks share the spans in order.
+// Grid: x = row and KV head, y = one of the blocks that share its spans in order.
 __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_constant__ ChooseArguments a) {
-  extern __shared__ uint4 shared_memory[];
-  Candidate* const list = reinterpret_cast<Candidate*>(shared_memory);
   __shared__ Memory memory;
   begin_overlapped();
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
-  const uint32_t blocks = cluster::size(), rank = cluster::rank();
-  const uint32_t row_head = blockIdx.x / blocks, row = row_head / cache.kv_heads;
+  const uint32_t row_head = blockIdx.x, row = row_head / cache.kv_heads, rank = blockIdx.y;
   if (!is_searched(row_mode(cache, a.layer, a.step, row))) return;
   const int32_t budget = cache.budget_of(static_cast<size_t>(a.step.slot(row)), a.layer)[PKV_BUDGET_TOP_K];
   const uint32_t top_k = min(static_cast<uint32_t>(max(budget, 0)), plan.max_top_k);
@@ -138,23 +131,32 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
   if (top_k == 0) return;
   if (count <= top_k) {
 #pragma unroll 1
-    for (uint32_t i = rank * kBlockThreads + threadIdx.x; i < count; i += blocks * kBlockThreads) selected[i] = candidates[i];
+    for (uint32_t i = rank * kBlockThreads + threadIdx.x; i < count; i += a.blocks * kBlockThreads) selected[i] = candidates[i];
     return;
   }
 
-  cluster::arrive();
-  const uint32_t first_span = a.spans * rank / blocks, end_span = a.spans * (rank + 1) / blocks;
+  const uint32_t first_span = a.spans * rank / a.blocks, end_span = a.spans * (rank + 1) / a.blocks;
   const SpanCut cut = find_cut(a.scratch.priority_counts + size_t{row_head} * a.spans * kCountBins, a.spans, first_span, top_k,
                                memory.cut);
-  cluster::wait();  // all blocks have begun: the first one's list is there
   const Cut top{cut.bin, kTopShift, top_k - cut.above, cut.reaching - cut.above};
-  const bool is_listed = cut.reaching <= kListEntries;
+  ListedCandidate* const list = a.scratch.listed + size_t{row_head} * VoteScratch::most_listed;
+  const bool is_listed = cut.reaching <= VoteScratch::most_listed;
   if (is_listed) {
     const Span own = spans_of(count, tuning::span_candidates, a.spans, first_span, end_span);
-    list_candidates(priorities, own, cut.bin, cut.before.above + cut.before.equal, cluster::at(list, 0), memory);
-    cluster::sync();
+    list_candidates(priorities, own, cut.bin, cut.before.above + cut.before.equal, list, memory);
   }
-  if (rank > 0) return;
+  // The arrivals wrap to zero with the last one, ready for the next launch. The barrier above it orders the block's writes
+  // before this thread's fence, and the one below its fence before the block's reads.
+  __syncthreads();
+  if (a.blocks > 1) {
+    if (threadIdx.x == 0) {
+      __threadfence();
+      memory.is_last = atomicInc(a.scratch.choice_arrivals + row_head, a.blocks - 1) == a.blocks - 1;
+      __threadfence();
+    }
+    __syncthreads();
+    if (!memory.is_last) return;
+  }
   select_top({is_listed ? list : nullptr, priorities, is_listed ? cut.reaching : count}, top, candidates, selected, memory);
 }
 
@@ -163,11 +165,10 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
 void choose_top(const Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const uint32_t heads = params.step.row_count * plan.cache->kv_heads;
-  const uint32_t blocks = cluster_blocks(runtime, heads, plan.max_candidates, tuning::choose_block_candidates);
-  launch(runtime, "rerank: choice", choose_kernel,
-         {heads * blocks, kBlockThreads, kListEntries * sizeof(Candidate), blocks, true},
-         ChooseArguments{*plan.cache, plan, VoteScratch(plan), params.step, params.layer,
-                         priority_spans(plan, params.step.row_count)});
+  const uint32_t spans = priority_spans(plan, params.step.row_count);
+  const uint32_t blocks = min(spans, (plan.max_candidates + tuning::choose_block_candidates - 1) / tuning::choose_block_candidates);
+  launch(runtime, "rerank: choice", choose_kernel, {dim3(heads, blocks), kBlockThreads, 0, 1, true},
+         ChooseArguments{*plan.cache, plan, VoteScratch(plan), params.step, params.layer, spans, blocks});
 }
 
 }  // namespace pkv::cuda

@@ -221,7 +221,7 @@ void estimate_mass(const Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const Cache& cache = *plan.cache;
   const uint32_t heads = params.step.row_count * cache.kv_heads;
-  const uint32_t blocks = cluster_blocks(runtime, heads, plan.max_candidates, tuning::choose_block_candidates);
+  const uint32_t blocks = cluster_blocks(runtime, heads, plan.max_candidates, tuning::mass_block_candidates);
   launch(runtime, "rerank: mass", mass_kernel, {heads * blocks, kBlockThreads, 0, blocks},
          MassArguments{cache, plan, Codec(cache), params.step, params.layer,
                        1.0f / std::sqrt(static_cast<float>(cache.head_dim))});

@@ -44,6 +44,8 @@ VoteScratch::VoteScratch(const Plan& plan) {
   counted_spans = reinterpret_cast<uint32_t*>(take(heads * sizeof(uint32_t)));
   most_tiles = static_cast<uint32_t>(divide_up(plan.max_candidates, tile_candidates(plan.cache->head_dim)));
   log_sums = reinterpret_cast<LogSum*>(take(heads * plan.rotated_queries * most_tiles * sizeof(LogSum)));
+  listed = reinterpret_cast<ListedCandidate*>(take(heads * most_listed * sizeof(ListedCandidate)));
+  choice_arrivals = reinterpret_cast<uint32_t*>(take(heads * sizeof(uint32_t)));
   end_bytes = at;
 }
 

@@ -15,13 +15,20 @@ constexpr uint32_t kCountBins = 2048;
 // sum * exp(largest) is the sum of the exponentials of some logits; largest is -infinity without any.
 struct LogSum { float largest, sum; };
 
+// A candidate among which rerank chooses: the ordered key of its priority, and its place among the candidates.
+struct alignas(8) ListedCandidate { uint32_t key, place; };
+
 struct VoteScratch {
   uint32_t* score_counts;     // [spans, kCountBins]: scores of at least the bin; spans of one row and KV head after another
   uint32_t* priority_counts;  // [spans, kCountBins]: likewise, keys of priorities whose first bits are at least the bin
   uint32_t* counted_spans;    // [max_rows, kv_heads]: spans that the last collide counted, 0 before the first one
   LogSum* log_sums;           // [max_rows, kv_heads, rotated_queries, most_tiles]: the logits of a tile of candidates
   uint32_t most_tiles;
+  ListedCandidate* listed;    // [max_rows, kv_heads, most_listed]
+  uint32_t* choice_arrivals;  // [max_rows, kv_heads]: blocks that have listed theirs; zero between launches
   size_t end_bytes;           // of the plan's scratch, attend's part included
+
+  static constexpr uint32_t most_listed = 8192;
 
   explicit VoteScratch(const Plan&);
 
