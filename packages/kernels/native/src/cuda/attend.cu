@@ -6,6 +6,9 @@
 // even share of the selected keys, so that all multiprocessors ask for records in host memory at once. A warp has three tiles
 // of its share under way; the positions come first and are worked on while the selected keys come over the bus. The block of a
 // row and KV head that is done last joins the pieces in their order.
+//
+// The kernel begins while the one that selects the keys ends. So the pieces follow from how many keys the row wants, and how
+// many it has is asked for when the first positions are under way.
 #include <cmath>
 
 #include "cuda/alignment.h"
@@ -29,39 +32,56 @@ struct AttendArguments {
   uint32_t layer;
   uint32_t head_blocks;  // blocks that share the pieces of one row and KV head
   float scale;           // 1 / sqrt(head_dim)
+  bool waits_first;      // the kernel in front may write more than the selected keys and their places
 };
 
-// One warp's share of a row: `softmax` over it. tiles: memory for S::stages tiles. begin(): called when the first ones are
-// under way.
+// One warp's share of a row: `softmax` over it. tiles: memory for S::stages tiles. begin(): called when the first tile is under
+// way.
 template <class S, class Softmax, class Begin>
-__device__ void attend_share(const AttendedRow& row, TokenSpan positions, TokenSpan selected, uint8_t* tiles, uint32_t lane,
+__device__ void attend_share(const AttendedRow& row, uint32_t share, uint32_t shares, uint8_t* tiles, uint32_t lane,
                              Softmax& softmax, const Begin& begin) {
   constexpr uint32_t kTokens = S::tile_tokens;
-  const uint32_t position_tiles = (positions.tokens() + kTokens - 1) / kTokens;
-  const uint32_t all_tiles = position_tiles + (selected.tokens() + kTokens - 1) / kTokens;
+  const TokenSpan positions = TokenSpan::share(row.positions, share, shares);
+  const uint32_t position_tiles = positions.tiles(kTokens);
+  TokenSpan selected{};  // not known before the first of its tiles is fetched
+  uint32_t all_tiles = position_tiles;
   const auto span_of = [&](uint32_t number) {  // the tokens of a tile
-    const bool is_position = number < position_tiles;
-    const TokenSpan& list = is_position ? positions : selected;
-    const uint32_t first = list.begin + (is_position ? number : number - position_tiles) * kTokens;
-    return TokenSpan{first, min(first + kTokens, list.end)};
+    return number < position_tiles ? positions.tile(number, kTokens) : selected.tile(number - position_tiles, kTokens);
+  };
+  // The keys of the first tile behind the positions. Finds `selected` and with it the number of tiles.
+  const auto first_keys = [&] {
+    wait_for_predecessor();  // who selected the keys, and found places for them
+    // Nearly always a row has the keys that it wants, so these are asked for together with their number.
+    const TokenSpan wanted = TokenSpan::share(row.wanted, share, shares).tile(0, kTokens);
+    SelectedKey key{};
+    if (lane < wanted.tokens()) key = row.selected_key(wanted.begin + lane);
+    const uint32_t count = row.count_selected();
+    selected = TokenSpan::share(count, share, shares);
+    all_tiles += selected.tiles(kTokens);
+    if (count != row.wanted && lane < selected.tokens()) key = row.selected_key(selected.begin + lane);
+    return key;
   };
   const auto tile_of = [&](uint32_t number) { return AttendTile<S>{tiles + number % S::stages * S::tile_bytes}; };
   const auto fetch = [&](uint32_t number) {
+    SelectedKey key{};
+    if (number == position_tiles) key = first_keys();
     if (number < all_tiles) {
-      if (number == position_tiles && row.places != nullptr) wait_for_predecessor();  // who wrote the places
       const TokenSpan span = span_of(number);
       const uint32_t token = span.begin + lane;
-      uint64_t record = 0;
+      const uint8_t* record = nullptr;
       if (lane < span.tokens()) {
-        record = reinterpret_cast<uint64_t>(number < position_tiles ? row.position_record(token) : row.selected_record(token));
+        if (number > position_tiles) key = row.selected_key(token);
+        record = number < position_tiles ? row.position_record(token) : row.selected_record(key);
       }
-      tile_of(number).fetch(record, row.cache.window, lane);
+      tile_of(number).fetch(reinterpret_cast<uint64_t>(record), row.cache.window, lane);
     }
     commit_copies();  // a group a tile, also where there is none left
   };
 #pragma unroll 1
-  for (uint32_t number = 0; number + 1 < S::stages; ++number) fetch(number);
-  begin();
+  for (uint32_t number = 0; number + 1 < S::stages; ++number) {
+    fetch(number);
+    if (number == 0) begin();
+  }
 #pragma unroll 1
   for (uint32_t number = 0; number < all_tiles; ++number) {
     await_copies<S::stages - 2>();
@@ -87,8 +107,7 @@ template <class S, class Softmax>
 __device__ bool attend_warp(const AttendArguments& a, const AttendedRow& row, const float* queries, uint32_t share,
                             uint32_t shares, uint8_t* shared, uint32_t warp, uint32_t lane) {
   Softmax softmax;
-  attend_share<S>(row, TokenSpan::share(row.positions, share, shares), TokenSpan::share(row.selected_count, share, shares),
-                  shared + warp * S::warp_bytes, lane, softmax,
+  attend_share<S>(row, share, shares, shared + warp * S::warp_bytes, lane, softmax,
                   [&] { softmax.begin(queries, a.cache.query_group, a.scale, lane); });
   if (!softmax.holds()) return false;
   WarpResult<S>& result = WarpResult<S>::of(shared, warp);
@@ -108,9 +127,7 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
   uint8_t* const shared = reinterpret_cast<uint8_t*>(shared_memory);
   __shared__ bool is_last;
   const Cache& cache = a.cache;
-  // With a hot set the kernel in front is the one that finds places in it. It let this one begin when everything before it had
-  // ended, and what it writes is not needed before the first selected key: reading may begin without waiting for it.
-  if (a.scratch.places == nullptr) begin_overlapped();
+  if (a.waits_first) wait_for_predecessor();
   const uint32_t heads = a.step.row_count * cache.kv_heads;
   const uint32_t row_head = blockIdx.x % heads, block = blockIdx.x / heads;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
@@ -126,7 +143,8 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
   }
   const bool dense = row_mode(cache, a.layer, a.step, row) == PKV_MODE_DENSE;
   const AttendedRow attended(a.plan, cache, a.layer, row_head, head, slot, a.step.position(row), dense, a.scratch.places);
-  const uint32_t tokens = attended.positions + attended.selected_count;
+  // A row that has fewer keys than it wants has pieces with less to do; one without any joins as nothing.
+  const uint32_t tokens = attended.positions + attended.wanted;
   const uint32_t piece_tokens = a.scratch.piece_tokens(tokens);
   const uint32_t pieces = max((tokens + piece_tokens - 1) / piece_tokens, 1);
 
@@ -187,7 +205,7 @@ void launch_attend(const Runtime& runtime, const AttendArguments& arguments) {
 
 }  // namespace
 
-void attend(Runtime& runtime, const AttendParams& params) {
+void attend(Runtime& runtime, const AttendParams& params, bool behind_rerank) {
   const Plan& plan = *params.plan;
   const Cache& cache = *plan.cache;
   require_vectors(cache);
@@ -196,7 +214,8 @@ void attend(Runtime& runtime, const AttendParams& params) {
   const uint32_t most_blocks = tuning::attend_waves * tuning::attend_blocks_a_multiprocessor * runtime.multiprocessors;
   const AttendArguments arguments{cache,    plan,       scratch,      params.step,
                                   params.q, params.out, params.layer, min(max(most_blocks / heads, 1u), scratch.most_pieces),
-                                  1.0f / std::sqrt(static_cast<float>(cache.head_dim))};
+                                  1.0f / std::sqrt(static_cast<float>(cache.head_dim)),
+                                  scratch.places == nullptr && !behind_rerank};
   if (scratch.places != nullptr) find_hot_places(runtime, params, scratch.places);
   switch (cache.head_dim) {
     case 64: return launch_attend<64>(runtime, arguments);

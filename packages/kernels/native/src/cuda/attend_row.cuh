@@ -11,6 +11,12 @@ struct TokenSpan {
   uint32_t begin, end;
 
   __device__ uint32_t tokens() const { return end - begin; }
+  // Cut into tiles, of which the last may be smaller.
+  __device__ TokenSpan tile(uint32_t number, uint32_t tile_tokens) const {
+    const uint32_t first = begin + number * tile_tokens;
+    return {first, min(first + tile_tokens, end)};
+  }
+  __device__ uint32_t tiles(uint32_t tile_tokens) const { return (tokens() + tile_tokens - 1) / tile_tokens; }
   // Share number `share` of `shares`: the first ones have one token more than the others.
   static __device__ TokenSpan share(uint32_t tokens, uint32_t share, uint32_t shares) {
     const uint32_t each = tokens / shares, more = tokens % shares;
@@ -19,32 +25,46 @@ struct TokenSpan {
   }
 };
 
-// Two lists of tokens: positions, which are the sink and the ring or, in mode dense, everything; and the selected keys.
+// An entry of the list of selected keys. place: none without a hot set.
+struct SelectedKey {
+  uint32_t key;
+  HotPlace place;
+};
+
+// Two lists of tokens: positions, which are the sink and the ring or, in mode dense, everything; and the selected keys. How
+// many keys are selected, which ones, and their places are what the kernels in front may be at work on: they are read by
+// count_selected(), selected_key() and line_to_fill() alone.
 struct AttendedRow {
   const Cache& cache;
   uint32_t layer, head;
   int32_t slot;
   uint32_t zone_end;         // the position behind the retrieval zone
   uint32_t first_positions;  // the first ones of the list begin at 0, the others behind the zone
-  uint32_t positions, selected_count;
-  const uint32_t* selected;  // [selected_count]
-  const uint32_t* places;    // [selected_count], HotPlace; null without a hot set
+  uint32_t positions;
+  uint32_t wanted;           // selected keys where there are as many candidates: as many as a search may give
+  const int32_t* selected_count;
+  uint32_t max_selected;
+  const uint32_t* selected;  // [max_selected]
+  const uint32_t* places;    // [max_selected], HotPlace; null without a hot set
 
   __device__ AttendedRow(const Plan& plan, const Cache& cache, uint32_t layer, uint32_t row_head, uint32_t head, int32_t slot,
                          int64_t position, bool dense, const uint32_t* all_places)
       : cache(cache), layer(layer), head(head), slot(slot) {
+    const uint32_t zone = static_cast<uint32_t>(max(cache.zone_tokens[slot], 0));
+    const int32_t top_k = cache.budget_of(static_cast<size_t>(slot), layer)[PKV_BUDGET_TOP_K];
     const int64_t seen = min(max(position + 1, int64_t{0}), int64_t{INT32_MAX});
-    zone_end = cache.sink_tokens + static_cast<uint32_t>(max(cache.zone_tokens[slot], 0));
+    zone_end = cache.sink_tokens + zone;
+    selected_count = plan.selected_count + row_head;
+    max_selected = dense ? 0 : plan.max_top_k;
+    wanted = min(min(static_cast<uint32_t>(max(top_k, 0)), max_selected), zone);
     selected = plan.selected + size_t{row_head} * plan.max_top_k;
     places = all_places == nullptr ? nullptr : all_places + size_t{row_head} * plan.max_top_k;
     if (dense) {
       positions = first_positions = static_cast<uint32_t>(seen);
-      selected_count = 0;
     } else {
       first_positions = static_cast<uint32_t>(min(seen, int64_t{cache.sink_tokens}));
       positions = first_positions +
                   static_cast<uint32_t>(min(max(seen - zone_end, int64_t{0}), int64_t{cache.ring_tokens}));
-      selected_count = min(static_cast<uint32_t>(max(plan.selected_count[row_head], 0)), plan.max_top_k);
     }
   }
 
@@ -57,13 +77,16 @@ struct AttendedRow {
         position < cache.sink_tokens ? position : cache.sink_tokens + (position - cache.sink_tokens) % cache.ring_tokens;
     return cache.window_of(static_cast<size_t>(slot), layer, head) + window_row * cache.record_bytes();
   }
-  // The record of selected key number `index`: in its line of the hot set, or where its page lies.
-  __device__ const uint8_t* selected_record(uint32_t index) const {
-    if (places != nullptr) {
-      const HotPlace place{__ldcg(places + index)};
-      if (place.is_hit()) return line(place);
-    }
-    return zone_record(selected[index]);
+  __device__ uint32_t count_selected() const {
+    return max_selected == 0 ? 0 : min(static_cast<uint32_t>(max(__ldcg(selected_count), 0)), max_selected);
+  }
+  // Selected key number `index`, below max_selected. From count_selected() on they mean nothing.
+  __device__ SelectedKey selected_key(uint32_t index) const {
+    return {__ldcg(selected + index), places == nullptr ? HotPlace::none() : HotPlace{__ldcg(places + index)}};
+  }
+  // The record of a selected key: in its line of the hot set, or where its page lies.
+  __device__ const uint8_t* selected_record(SelectedKey selected) const {
+    return selected.place.is_hit() ? line(selected.place) : zone_record(selected.key);
   }
   // The line that this step fills with selected key number `index`, or null.
   __device__ uint8_t* line_to_fill(uint32_t index) const {

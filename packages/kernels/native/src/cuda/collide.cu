@@ -3,7 +3,6 @@
 // A block keeps its vote tables in shared memory (vote_lookup.cuh) and scores one span of pages.
 #include "cuda/launch.h"
 #include "cuda/memory.cuh"
-#include "cuda/overlap.cuh"
 #include "cuda/spans.cuh"
 #include "cuda/step_rows.cuh"
 #include "cuda/tuning.h"
@@ -58,7 +57,6 @@ __global__ void __launch_bounds__(kThreads, 1) collide_kernel(const __grid_const
   __shared__ uint32_t warp_totals[kBlockWarps];
 
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) counts[bin] = 0;
-  begin_overlapped();
   const uint32_t row_head = blockIdx.x, number = blockIdx.y;
   const uint32_t row = row_head / a.cache.kv_heads, head = row_head % a.cache.kv_heads;
   const bool votes = row_mode(a.cache, a.layer, a.step, row) == PKV_MODE_VOTE;
@@ -159,7 +157,7 @@ template <uint32_t kHeadDim, uint32_t kGroups, uint32_t kBytes>
 void launch_collide(const Runtime& runtime, const CollideArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   launch(runtime, "collide", collide_kernel<kHeadDim, kGroups, kBytes>,
-         {dim3(heads, arguments.spans), kThreads, TableLayout<kHeadDim, kGroups, kBytes>::bytes, 1, true}, arguments);
+         {dim3(heads, arguments.spans), kThreads, TableLayout<kHeadDim, kGroups, kBytes>::bytes}, arguments);
 }
 
 template <uint32_t kHeadDim, uint32_t kBytes>

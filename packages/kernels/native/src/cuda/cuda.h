@@ -23,7 +23,8 @@ void probe(Runtime&, const ProbeParams&);
 void collide(Runtime&, const StageParams&);
 void select(Runtime&, const StageParams&);
 void rerank(Runtime&, const StageParams&);
-void attend(Runtime&, const AttendParams&);
+// behind_rerank: nothing was queued between a rerank and this.
+void attend(Runtime&, const AttendParams&, bool behind_rerank = false);
 void encode(Runtime&, const PageParams&);
 void offload(Runtime&, const PageParams&);
 void commit(Runtime&, const PageParams&);

@@ -3,12 +3,15 @@
 // own. GPUs before compute capability 9.0 launch one kernel after the other; there both functions do nothing.
 //
 // Why no kernel meets unfinished work, however many follow each other:
-// - Every thread of such a kernel calls wait_for_predecessor() before it touches global memory. It returns when the kernel
-//   in front has ended and its writes are seen. No block ends without having waited, so by then the kernel in front of that
-//   one has ended too, and so on back to the first.
-// - let_successor_begin() is called after the wait, never before. So the successor begins, at the earliest, when all blocks
-//   of this kernel have started and everything before this kernel has ended; its blocks take only room that is left, and
-//   until its own wait is over it has touched nothing but its registers and shared memory.
+// - Every thread of such a kernel calls wait_for_predecessor(). It returns when the kernel in front has ended and its writes
+//   are seen. No block ends without having waited, so by then the kernel in front of that one has ended too, and so on back
+//   to the first.
+// - let_successor_begin() is called after the wait, never before. So when the successor begins, everything in front of this
+//   kernel has ended, and all blocks of this kernel have started; the successor's take only room that is left.
+// - Before its wait is over a kernel writes no global memory, and none but attend reads any. attend reads what rerank does
+//   not write, all but the selected keys and their places, where the kernel in front is a part of rerank or the one that
+//   finds the places. In front of any other, even one that never calls let_successor_begin(), it waits first: it may begin
+//   when the blocks in front have ended, which is before all that they wrote is seen.
 #pragma once
 
 namespace pkv::cuda {

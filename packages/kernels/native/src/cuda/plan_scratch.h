@@ -4,8 +4,8 @@
 
 namespace pkv::cuda {
 
-// attend: one partial softmax for every (row, KV head, piece). The pieces of a row depend on its own length and on the model
-// alone, so that a row's result does not change with the batch around it.
+// attend: one partial softmax for every (row, KV head, piece). The pieces of a row depend on its own length and budget, and on
+// the model, alone: a row's result does not change with the batch around it.
 struct AttendScratch {
   static constexpr uint32_t least_piece_tokens = 64;
   uint32_t most_pieces;   // of any row
@@ -17,7 +17,7 @@ struct AttendScratch {
 
   explicit AttendScratch(const Plan&);
 
-  // Tokens of one piece of a row that attends to `tokens` tokens.
+  // Tokens of one piece of a row that attends to at most `tokens` tokens.
   PKV_HOST_DEVICE uint32_t piece_tokens(uint32_t tokens) const {
     const uint32_t units = (tokens + least_piece_tokens - 1) / least_piece_tokens;
     const uint32_t piece_units = (units + most_pieces - 1) / most_pieces;

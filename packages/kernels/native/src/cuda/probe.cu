@@ -5,7 +5,6 @@
 #include "cuda/codec.cuh"
 #include "cuda/launch.h"
 #include "cuda/ordered_key.cuh"
-#include "cuda/overlap.cuh"
 #include "cuda/step_rows.cuh"
 #include "cuda/tuning.h"
 
@@ -260,30 +259,12 @@ __device__ void tiered_votes(const ProbeArguments& a, const Source& source, uint
   votes[own.x] = static_cast<uint8_t>(tiers);
 }
 
-// Asks the memory for the ids that collide begins with, page number `page` of the row's zone: they come while the vote tables
-// are made. As much as half of the second-level cache holds, of all rows together.
-template <uint32_t kHeadDim>
-__device__ void prefetch_ids(const ProbeArguments& a, int32_t slot, uint32_t head, uint32_t page) {
-#if __CUDA_ARCH__ >= 900
-  constexpr uint32_t kBytes = kHeadDim / PKV_SUBSPACE_DIM * PKV_PAGE_TOKENS;
-  const uint32_t most_pages = tuning::probe_prefetched_bytes / kBytes / (a.step.row_count * a.cache.kv_heads);
-  if (page >= most_pages || page * PKV_PAGE_TOKENS >= plan_zone_tokens(a.cache, a.plan, slot)) return;
-  const uint8_t* const ids = a.cache.summary_of(page_of(a.cache, slot, page * PKV_PAGE_TOKENS), a.layer, head);
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(ids), "n"(kBytes) : "memory");
-#endif
-}
-
 // Grid: x = row and KV head, y = subspace, z = table. A thread a centroid.
 template <uint32_t kHeadDim, bool kTiered>
 __global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__ ProbeArguments a) {
-  begin_overlapped();
   const uint32_t row = blockIdx.x / a.cache.kv_heads, head = blockIdx.x % a.cache.kv_heads;
   const int32_t mode = row_mode(a.cache, a.layer, a.step, row);
   if (mode != PKV_MODE_VOTE && mode != PKV_MODE_SCAN) return;
-  if (mode == PKV_MODE_VOTE && blockIdx.z == 0) {
-    // Spread over the row's blocks: consecutive pages by consecutive blocks.
-    prefetch_ids<kHeadDim>(a, a.step.slot(row), head, threadIdx.x * gridDim.y + blockIdx.y);
-  }
   __shared__ Source source;
   const bool combined = a.plan.group == Group::sum;
   const uint32_t queries = combined ? a.plan.rotated_queries : 1;
@@ -304,7 +285,7 @@ void launch_probe(const Runtime& runtime, const ProbeArguments& arguments) {
   constexpr uint32_t kSubspaces = kHeadDim / PKV_SUBSPACE_DIM;
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   const auto kernel = arguments.plan.votes == Votes::tiered ? probe_kernel<kHeadDim, true> : probe_kernel<kHeadDim, false>;
-  launch(runtime, "probe", kernel, {dim3(heads, kSubspaces, arguments.plan.tables), kThreads, 0, 1, true}, arguments);
+  launch(runtime, "probe", kernel, {dim3(heads, kSubspaces, arguments.plan.tables), kThreads}, arguments);
 }
 
 }  // namespace

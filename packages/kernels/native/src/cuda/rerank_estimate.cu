@@ -5,7 +5,6 @@
 
 #include "cuda/candidate_rows.cuh"
 #include "cuda/launch.h"
-#include "cuda/overlap.cuh"
 #include "cuda/priorities.cuh"
 #include "cuda/rerank_stages.h"
 #include "cuda/tuning.h"
@@ -158,7 +157,6 @@ __global__ void __launch_bounds__(kThreads) estimate_kernel(const __grid_constan
   static_assert(S::block_keys == VoteScratch::tile_candidates(S::head_dim), "a block takes a tile at a time");
   __shared__ Tables<S> tables;
   __shared__ WarpSums<S> warp_sums;
-  begin_overlapped();
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, block = blockIdx.y;
@@ -205,7 +203,7 @@ void launch_estimate(const Runtime& runtime, EstimateArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   arguments.head_blocks = min(tuning::estimate_blocks_a_span * priority_spans(plan, arguments.step.row_count),
                               arguments.scratch.most_tiles);
-  launch(runtime, "rerank: estimates", estimate_kernel<S>, {dim3(heads, arguments.head_blocks), kThreads, 0, 1, true},
+  launch(runtime, "rerank: estimates", estimate_kernel<S>, {dim3(heads, arguments.head_blocks), kThreads},
          arguments);
 }
 

@@ -4,7 +4,6 @@
 #include "cuda/candidate_rows.cuh"
 #include "cuda/launch.h"
 #include "cuda/ordered_key.cuh"
-#include "cuda/overlap.cuh"
 #include "cuda/priorities.cuh"
 #include "cuda/rerank_stages.h"
 #include "cuda/spans.cuh"
@@ -55,7 +54,6 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
   __shared__ uint32_t warp_totals[kBlockWarps];
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) counts[bin] = 0;
   load_values(a.codec, values);
-  begin_overlapped();
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y;
@@ -124,7 +122,7 @@ void estimate_one_query(const Runtime& runtime, const StageParams& params) {
   const auto kernel = cache.head_dim == 64    ? estimate_one_kernel<64>
                       : cache.head_dim == 128 ? estimate_one_kernel<128>
                                               : estimate_one_kernel<256>;
-  launch(runtime, "rerank: estimates", kernel, {dim3(heads, spans), kThreads, 0, 1, true}, arguments);
+  launch(runtime, "rerank: estimates", kernel, {dim3(heads, spans), kThreads}, arguments);
 }
 
 }  // namespace pkv::cuda

@@ -5,7 +5,6 @@
 
 #include "cuda/launch.h"
 #include "cuda/ordered_key.cuh"
-#include "cuda/overlap.cuh"
 #include "cuda/priorities.cuh"
 #include "cuda/rerank_stages.h"
 #include "cuda/spans.cuh"
@@ -81,7 +80,6 @@ __device__ float priority_of(const float* estimates, size_t stride, uint32_t que
 __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_constant__ PrioritizeArguments a) {
   __shared__ Memory memory;
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.counts[bin] = 0;
-  begin_overlapped();
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y, queries = plan.rotated_queries;
   if (!is_searched(row_mode(a.cache, a.layer, a.step, row_head / a.cache.kv_heads))) return;
@@ -109,7 +107,7 @@ void prioritize(const Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const Cache& cache = *plan.cache;
   const uint32_t heads = params.step.row_count * cache.kv_heads, spans = priority_spans(plan, params.step.row_count);
-  launch(runtime, "rerank: priorities", prioritize_kernel, {dim3(heads, spans), kBlockThreads, 0, 1, true},
+  launch(runtime, "rerank: priorities", prioritize_kernel, {dim3(heads, spans), kBlockThreads},
          PrioritizeArguments{cache, plan, VoteScratch(plan), params.step, params.layer, spans,
                              1.0f / std::sqrt(static_cast<float>(cache.head_dim))});
 }

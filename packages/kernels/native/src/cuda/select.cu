@@ -2,7 +2,6 @@
 // scores of every span (spans.cuh), so a block knows the cut and its place in the list before it reads its own scores, two
 // bytes a key, twice from the second-level cache. Ties go to the smaller index and the output ascends.
 #include "cuda/launch.h"
-#include "cuda/overlap.cuh"
 #include "cuda/spans.cuh"
 #include "cuda/step_rows.cuh"
 
@@ -160,7 +159,6 @@ __device__ __noinline__ uint32_t scan(const Scanned& scores, uint32_t tokens, co
 // Grid: x = row and KV head, y = span.
 __global__ void __launch_bounds__(kBlockThreads) select_kernel(const __grid_constant__ SelectArguments a) {
   __shared__ Memory memory;
-  begin_overlapped();
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y;
@@ -194,7 +192,7 @@ __global__ void __launch_bounds__(kBlockThreads) select_kernel(const __grid_cons
 void select(Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const uint32_t heads = params.step.row_count * plan.cache->kv_heads, spans = score_spans(plan, params.step.row_count);
-  launch(runtime, "select", select_kernel, {dim3(heads, spans), kBlockThreads, 0, 1, true},
+  launch(runtime, "select", select_kernel, {dim3(heads, spans), kBlockThreads},
          SelectArguments{*plan.cache, plan, VoteScratch(plan), params.step, params.layer, spans});
 }
 

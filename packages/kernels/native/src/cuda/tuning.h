@@ -7,7 +7,6 @@ namespace pkv::cuda::tuning {
 
 // probe: one thread a centroid.
 constexpr uint32_t probe_threads = 256;
-constexpr uint32_t probe_prefetched_bytes = 24 << 20;  // of ids, about half of what the second-level cache holds
 
 // collide: one block fills a multiprocessor, so its tables may take most of the shared memory; the smaller size is for GPUs
 // with 99 KiB.
