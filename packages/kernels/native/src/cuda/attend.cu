@@ -12,6 +12,7 @@
 #include <cmath>
 
 #include "cuda/alignment.h"
+#include "cuda/arrivals.cuh"
 #include "cuda/attend_join.cuh"
 #include "cuda/attend_plain.cuh"
 #include "cuda/attend_row.cuh"
@@ -125,7 +126,6 @@ template <class S>
 __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_constant__ AttendArguments a) {
   extern __shared__ uint4 shared_memory[];
   uint8_t* const shared = reinterpret_cast<uint8_t*>(shared_memory);
-  __shared__ bool is_last;
   const Cache& cache = a.cache;
   if (a.waits_first) wait_for_predecessor();
   const uint32_t heads = a.step.row_count * cache.kv_heads;
@@ -168,16 +168,7 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
   let_successor_begin();
   if (block >= pieces) return;
 
-  // The arrivals wrap to zero with the last one, ready for the next launch. The barrier above orders the block's writes before
-  // this thread's fence, and the one below its fence before the block's reads.
-  if (threadIdx.x == 0) {
-    const uint32_t blocks = min(pieces, a.head_blocks);
-    __threadfence();
-    is_last = atomicInc(a.scratch.arrivals + row_head, blocks - 1) == blocks - 1;
-    __threadfence();
-  }
-  __syncthreads();
-  if (!is_last) return;
+  if (!arrives_last(a.scratch.arrivals + row_head, min(pieces, a.head_blocks))) return;
   join_pieces<S>(partials, a.scratch.piece_floats, pieces, query_group, dense, *reinterpret_cast<JoinMemory*>(shared),
                  a.out.row(row) + out_offset, a.plan.stats + size_t{row_head} * query_group * PKV_STATS_FIELDS);
 }

@@ -15,7 +15,8 @@ __global__ void __launch_bounds__(tuning::hot_set_threads)
     hot_set_kernel(const __grid_constant__ Cache cache, const __grid_constant__ Plan plan, Step step, uint32_t layer,
                    uint32_t* all_places) {
   __shared__ HotSetMemory memory;
-  begin_overlapped();
+  wait_for_predecessor();
+  let_successor_begin();
   const uint32_t row_head = blockIdx.x, row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
   const int32_t slot = step.slot(row);
   // Rows of one slot share its lines: the first one has them, the others go without.

@@ -6,12 +6,14 @@
 // - Every thread of such a kernel calls wait_for_predecessor(). It returns when the kernel in front has ended and its writes
 //   are seen. No block ends without having waited, so by then the kernel in front of that one has ended too, and so on back
 //   to the first.
-// - let_successor_begin() is called after the wait, never before. So when the successor begins, everything in front of this
-//   kernel has ended, and all blocks of this kernel have started; the successor's take only room that is left.
-// - Before its wait is over a kernel writes no global memory, and none but attend reads any. attend reads what rerank does
-//   not write, all but the selected keys and their places, where the kernel in front is a part of rerank or the one that
-//   finds the places. In front of any other, even one that never calls let_successor_begin(), it waits first: it may begin
-//   when the blocks in front have ended, which is before all that they wrote is seen.
+// - let_successor_begin() is called when everything in front has ended: after the wait, or anywhere in a kernel that was
+//   launched without `overlaps`. So when the successor begins, everything in front of this kernel has ended, and all blocks
+//   of this kernel have started; the successor's take only room that is left.
+// - Before its wait is over a kernel writes no global memory, and reads only what the kernel in front does not write. The
+//   choice of rerank reads lengths and budgets. attend reads all but the selected keys and their places, where the kernel in
+//   front is a part of rerank or the one that finds the places; in front of any other, even one that never calls
+//   let_successor_begin(), it waits first: it may begin when the blocks in front have ended, which is before all that they
+//   wrote is seen.
 #pragma once
 
 namespace pkv::cuda {
@@ -26,12 +28,6 @@ __device__ inline void let_successor_begin() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
-}
-
-// What an overlapping kernel begins with.
-__device__ inline void begin_overlapped() {
-  wait_for_predecessor();
-  let_successor_begin();
 }
 
 }  // namespace pkv::cuda

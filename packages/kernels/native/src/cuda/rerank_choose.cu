@@ -5,6 +5,7 @@
 // their order, on the number of blocks or on which of them is last.
 #include <cmath>
 
+#include "cuda/arrivals.cuh"
 #include "cuda/launch.h"
 #include "cuda/ordered_key.cuh"
 #include "cuda/overlap.cuh"
@@ -32,7 +33,6 @@ struct Memory {
   uint32_t warp_totals[kBlockWarps];
   Counts warp_counts[kBlockWarps];
   uint32_t digit, quota, count;
-  bool is_last;
 };
 
 // Candidates in the order of their places: those that are listed, or all of them where there is no list.
@@ -110,13 +110,17 @@ __device__ void list_candidates(const float* priorities, const Span& own, uint32
 // Grid: x = row and KV head, y = one of the blocks that share its spans in order.
 __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_constant__ ChooseArguments a) {
   __shared__ Memory memory;
-  begin_overlapped();
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, row = row_head / cache.kv_heads, rank = blockIdx.y;
-  if (!is_searched(row_mode(cache, a.layer, a.step, row))) return;
-  const int32_t budget = cache.budget_of(static_cast<size_t>(a.step.slot(row)), a.layer)[PKV_BUDGET_TOP_K];
-  const uint32_t top_k = min(static_cast<uint32_t>(max(budget, 0)), plan.max_top_k);
+  // What the part of rerank in front does not write is read while that one ends.
+  const int32_t slot = a.step.slot(row);
+  const int32_t* const budget = slot < 0 ? nullptr : cache.budget_of(static_cast<size_t>(slot), a.layer);
+  const bool searched = budget != nullptr && is_searched(budget[PKV_BUDGET_MODE]);
+  const uint32_t top_k = searched ? min(static_cast<uint32_t>(max(budget[PKV_BUDGET_TOP_K], 0)), plan.max_top_k) : 0;
+  wait_for_predecessor();
+  let_successor_begin();
+  if (!searched) return;
   const uint32_t count = candidates_of(plan, row_head);
   const uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates;
   const float* const priorities = plan.priorities + size_t{row_head} * plan.max_candidates;
@@ -145,17 +149,10 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
     const Span own = spans_of(count, tuning::span_candidates, a.spans, first_span, end_span);
     list_candidates(priorities, own, cut.bin, cut.before.above + cut.before.equal, list, memory);
   }
-  // The arrivals wrap to zero with the last one, ready for the next launch. The barrier above it orders the block's writes
-  // before this thread's fence, and the one below its fence before the block's reads.
-  __syncthreads();
   if (a.blocks > 1) {
-    if (threadIdx.x == 0) {
-      __threadfence();
-      memory.is_last = atomicInc(a.scratch.choice_arrivals + row_head, a.blocks - 1) == a.blocks - 1;
-      __threadfence();
-    }
+    if (!arrives_last(a.scratch.choice_arrivals + row_head, a.blocks)) return;
+  } else {
     __syncthreads();
-    if (!memory.is_last) return;
   }
   select_top({is_listed ? list : nullptr, priorities, is_listed ? cut.reaching : count}, top, candidates, selected, memory);
 }

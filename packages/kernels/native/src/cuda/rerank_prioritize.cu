@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "cuda/launch.h"
+#include "cuda/overlap.cuh"
 #include "cuda/ordered_key.cuh"
 #include "cuda/priorities.cuh"
 #include "cuda/rerank_stages.h"
@@ -79,6 +80,7 @@ __device__ float priority_of(const float* estimates, size_t stride, uint32_t que
 // Grid: x = row and KV head, y = span of candidates.
 __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_constant__ PrioritizeArguments a) {
   __shared__ Memory memory;
+  let_successor_begin();
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.counts[bin] = 0;
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y, queries = plan.rotated_queries;
