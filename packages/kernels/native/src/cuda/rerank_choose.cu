@@ -35,15 +35,15 @@ struct Memory {
   uint32_t digit, quota, count;
 };
 
-// Candidates in the order of their places: those that are listed, or all of them where there is no list.
+// Candidates in their order: those that are listed, or all of them where there is no list.
 struct Candidates {
   const ListedCandidate* list;  // [count]; null
   const float* priorities;      // [count] without a list
+  const uint32_t* tokens;       // [count] without a list
   uint32_t count;
 
-  __device__ ListedCandidate at(uint32_t i) const {
-    return list != nullptr ? list[i] : ListedCandidate{ordered_key(priorities[i]), i};
-  }
+  __device__ uint32_t key(uint32_t i) const { return list != nullptr ? list[i].key : ordered_key(priorities[i]); }
+  __device__ uint32_t token(uint32_t i) const { return list != nullptr ? list[i].token : tokens[i]; }
 };
 
 // The keys among which the cut lies: those with key >> shift == prefix. `quota` of the `count` are taken, beside all larger.
@@ -55,7 +55,7 @@ __device__ void narrow(const Candidates& among, uint32_t shift, Cut& cut, Memory
   __syncthreads();
 #pragma unroll 1
   for (uint32_t i = threadIdx.x; i < among.count; i += kBlockThreads) {
-    const uint32_t key = among.at(i).key;
+    const uint32_t key = among.key(i);
     if (key >> cut.shift == cut.prefix) atomicAdd(&memory.counts[key >> shift & ((1u << (cut.shift - shift)) - 1)], 1);
   }
   __syncthreads();
@@ -74,25 +74,25 @@ __device__ void narrow(const Candidates& among, uint32_t shift, Cut& cut, Memory
   cut = {cut.prefix << (cut.shift - shift) | memory.digit, shift, memory.quota, memory.count};
 }
 
-// Writes the keys that are selected: all candidates above the cut, and in it the first by (priority, smaller place). By the
+// Writes the keys that are selected: all candidates above the cut, and in it the first by (priority, smaller token). By the
 // whole block.
-__device__ void select_top(const Candidates& among, Cut cut, const uint32_t* candidates, uint32_t* selected, Memory& memory) {
-  // Where all of the cut are taken, and at the latest where they are equal, the smaller place decides.
+__device__ void select_top(const Candidates& among, Cut cut, uint32_t* selected, Memory& memory) {
+  // Where all of the cut are taken, and at the latest where they are equal, the smaller token decides.
 #pragma unroll 1
   while (cut.shift > 0 && cut.quota < cut.count) narrow(among, cut.shift == kTopShift ? kMiddleShift : 0, cut, memory);
   compact<1>(
       memory.warp_counts, 0, among.count, {0, 0}, cut.quota,
       [&](uint32_t i) {
         if (i >= among.count) return Classes{0, 0};
-        const uint32_t prefix = among.at(i).key >> cut.shift;
+        const uint32_t prefix = among.key(i) >> cut.shift;
         return Classes{prefix > cut.prefix ? 1u : 0u, prefix == cut.prefix ? 1u : 0u};
       },
-      [&](uint32_t place, uint32_t i) { selected[place] = candidates[among.at(i).place]; });
+      [&](uint32_t place, uint32_t i) { selected[place] = among.token(i); });
 }
 
 // Lists the candidates from bin `bin` on among those of `own`, in order and from `before` on.
-__device__ void list_candidates(const float* priorities, const Span& own, uint32_t bin, uint32_t before, ListedCandidate* list,
-                                Memory& memory) {
+__device__ void list_candidates(const float* priorities, const uint32_t* tokens, const Span& own, uint32_t bin, uint32_t before,
+                                ListedCandidate* list, Memory& memory) {
   constexpr uint32_t kItems = 4;
   compact<kItems>(
       memory.warp_counts, own.begin, own.end, {before, 0}, 0,
@@ -104,7 +104,7 @@ __device__ void list_candidates(const float* priorities, const Span& own, uint32
         }
         return Classes{above, 0};
       },
-      [&](uint32_t place, uint32_t i) { list[place] = {ordered_key(priorities[i]), i}; });
+      [&](uint32_t place, uint32_t i) { list[place] = {ordered_key(priorities[i]), tokens[i]}; });
 }
 
 // Grid: x = row and KV head, y = one of the blocks that share its spans in order.
@@ -147,14 +147,14 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
   const bool is_listed = cut.reaching <= VoteScratch::most_listed;
   if (is_listed) {
     const Span own = spans_of(count, tuning::span_candidates, a.spans, first_span, end_span);
-    list_candidates(priorities, own, cut.bin, cut.before.above + cut.before.equal, list, memory);
+    list_candidates(priorities, candidates, own, cut.bin, cut.before.above + cut.before.equal, list, memory);
   }
   if (a.blocks > 1) {
     if (!arrives_last(a.scratch.choice_arrivals + row_head, a.blocks)) return;
   } else {
     __syncthreads();
   }
-  select_top({is_listed ? list : nullptr, priorities, is_listed ? cut.reaching : count}, top, candidates, selected, memory);
+  select_top({is_listed ? list : nullptr, priorities, candidates, is_listed ? cut.reaching : count}, top, selected, memory);
 }
 
 }  // namespace

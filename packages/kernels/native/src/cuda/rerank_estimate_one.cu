@@ -3,7 +3,6 @@
 // reads next several are under way while it works on one. The block counts the priorities of its span (spans.cuh).
 #include "cuda/candidate_rows.cuh"
 #include "cuda/launch.h"
-#include "cuda/overlap.cuh"
 #include "cuda/ordered_key.cuh"
 #include "cuda/priorities.cuh"
 #include "cuda/rerank_stages.h"
@@ -55,7 +54,6 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
   __shared__ uint32_t warp_totals[kBlockWarps];
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) counts[bin] = 0;
   load_values(a.codec, values);
-  let_successor_begin();
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y;

@@ -15,8 +15,8 @@ constexpr uint32_t kCountBins = 2048;
 // sum * exp(largest) is the sum of the exponentials of some logits; largest is -infinity without any.
 struct LogSum { float largest, sum; };
 
-// A candidate among which rerank chooses: the ordered key of its priority, and its place among the candidates.
-struct alignas(8) ListedCandidate { uint32_t key, place; };
+// A candidate among which rerank chooses: the ordered key of its priority, and its token in the zone.
+struct alignas(8) ListedCandidate { uint32_t key, token; };
 
 struct VoteScratch {
   uint32_t* score_counts;     // [spans, kCountBins]: scores of at least the bin; spans of one row and KV head after another
