@@ -97,7 +97,7 @@ export interface CacheParams {
   readonly zoneTokens: Ref;
   /** `[slots, maxPages] u32`: page ids. */
   readonly pageTable: Ref;
-  /** `[pageCapacity, 2] u64`: addresses of a page's summaries and records. */
+  /** `[pageCapacity, PAGE_ADDRESS_FIELDS] u64`: where a page's summaries lie, and its records of each layer. */
   readonly pageAddress: Ref;
   /** `[slots, layers, kvHeads, sinkTokens + ringTokens, 2, headDim] kvDtype`: K then V of each token. */
   readonly window: Ref;

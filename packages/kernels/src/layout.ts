@@ -4,7 +4,7 @@
  */
 
 /** Version of the C ABI; raised with every change of `native/include/pkv.h`. */
-export const ABI_VERSION = 2;
+export const ABI_VERSION = 3;
 
 /** Element types of weights and of K and V. */
 export const DTYPE = { F32: 0, BF16: 1, F16: 2 } as const;
@@ -31,10 +31,13 @@ export const ROW = { SLOT: 0, POSITION: 1 } as const;
 /** Number of i32 fields of one row. */
 export const ROW_FIELDS = 2;
 
-/** Fields of one entry of the page address table `[pages, PAGE_ADDRESS_FIELDS] u64`. */
-export const PAGE_ADDRESS = { SUMMARY: 0, RECORDS: 1 } as const;
+/**
+ * Fields of one entry of the page address table `[pages, PAGE_ADDRESS_FIELDS] u64`: where a page's summaries begin, where
+ * its records of layer 0 begin, and the bytes from there to those of the next layer.
+ */
+export const PAGE_ADDRESS = { SUMMARY: 0, RECORDS: 1, RECORD_LAYER_BYTES: 2 } as const;
 /** Number of u64 fields of one page address entry. */
-export const PAGE_ADDRESS_FIELDS = 2;
+export const PAGE_ADDRESS_FIELDS = 3;
 
 /** Most lines of the hot set of one slot, layer and KV head. */
 export const MOST_HOT_LINES = 8192;

@@ -13,7 +13,7 @@ export {
 export type { KvMemoryBytes, KvMemoryOptions } from "./kv-memory.js";
 export { KvMemory } from "./kv-memory.js";
 export { hotLinesFor, MOST_SEQUENCE_TOKENS, MOST_SLOTS, pagesPerSequence, windowBytesPerSlot } from "./memory-sizes.js";
-export type { PagePoolOptions, PageReservation } from "./page-pool.js";
+export type { PagePoolOptions, PageRecords, PageReservation } from "./page-pool.js";
 export { PagePool } from "./page-pool.js";
 export type { MemoryFit, MemoryLimits, MemoryPlan, MemoryPlanLine, MemoryPlanRequest } from "./planner.js";
 export { fitMemory, longestContext, planMemory, requireFit } from "./planner.js";

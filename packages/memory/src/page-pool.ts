@@ -1,11 +1,4 @@
-import {
-  type Context,
-  type DeviceBuffer,
-  type MemoryKind,
-  PAGE_ADDRESS,
-  PAGE_ADDRESS_FIELDS,
-  type Ref,
-} from "@pariskv/kernels";
+import { type Context, type DeviceBuffer, type MemoryKind, PAGE_ADDRESS, PAGE_ADDRESS_FIELDS } from "@pariskv/kernels";
 import { InvalidArgumentError, OutOfMemoryError, requireInteger } from "@pariskv/quantizer";
 import { type KvGeometry, pageRecordBytes, pageSummaryBytes } from "./geometry.js";
 
@@ -26,8 +19,18 @@ export interface PagePoolOptions {
 interface Slab {
   /** `[pages, layers, kvHeads, headPageBytes] u8`. */
   readonly summaries: DeviceBuffer;
-  /** `[pages, layers, kvHeads, 512, 2, headDim] kvDtype`. */
+  /** `[layers, pages, kvHeads, 512, 2, headDim] kvDtype`: what one layer reads lies together (docs/decisions/0011). */
   readonly records: DeviceBuffer;
+  readonly pages: number;
+}
+
+/** Where the records of a page lie: of each layer `[kvHeads, 512, 2, headDim] kvDtype`. */
+export interface PageRecords {
+  readonly buffer: DeviceBuffer;
+  /** Where those of layer 0 begin. */
+  readonly offsetBytes: number;
+  /** From where the records of one layer begin to where those of the next do. */
+  readonly layerStrideBytes: number;
 }
 
 /** How far {@link PagePool.reserve} has come. */
@@ -42,7 +45,7 @@ export interface PageReservation {
  * page retains it, and a page that nobody holds is free for the next sequence.
  */
 export class PagePool {
-  /** `[capacityPages, 2] u64`: addresses of summaries and records of each page. */
+  /** `[capacityPages, PAGE_ADDRESS_FIELDS] u64`: where the summaries and the records of each page lie. */
   readonly addressTable: DeviceBuffer;
   readonly #options: PagePoolOptions;
   readonly #references: Uint32Array;
@@ -156,12 +159,13 @@ export class PagePool {
     return this.#references[pageId] ?? 0;
   }
 
-  /** Where the records of a held page lie: `[layers, kvHeads, 512, 2, headDim] kvDtype`. */
-  records(pageId: number): Ref {
+  /** Where the records of a held page lie. Throws InvalidArgumentError when nobody holds it. */
+  records(pageId: number): PageRecords {
     this.#held(pageId);
     const { slabPages, geometry } = this.#options;
-    const slab = this.#slabs[Math.floor(pageId / slabPages)] as Slab;
-    return { buffer: slab.records, offsetBytes: (pageId % slabPages) * pageRecordBytes(geometry) };
+    const { records, pages } = this.#slabs[Math.floor(pageId / slabPages)] as Slab;
+    const layerBytes = pageRecordBytes(geometry) / geometry.layers;
+    return { buffer: records, offsetBytes: (pageId % slabPages) * layerBytes, layerStrideBytes: pages * layerBytes };
   }
 
   /** Gives all memory back. A second dispose does nothing. */
@@ -188,16 +192,17 @@ export class PagePool {
     const first = this.#slabs.length * slabPages;
     const pages = Math.min(slabPages, capacityPages - first);
     const summaryBytes = pageSummaryBytes(geometry);
-    const recordBytes = pageRecordBytes(geometry);
+    const layerBytes = pageRecordBytes(geometry) / geometry.layers;
     const summaries = context.allocate(pages * summaryBytes, summaryKind);
     let records: DeviceBuffer | undefined;
     try {
-      records = context.allocate(pages * recordBytes, recordKind);
+      records = context.allocate(pages * pageRecordBytes(geometry), recordKind);
       const addresses = new BigUint64Array(pages * PAGE_ADDRESS_FIELDS);
       for (let page = 0; page < pages; page++) {
         const at = page * PAGE_ADDRESS_FIELDS;
         addresses[at + PAGE_ADDRESS.SUMMARY] = summaries.address + BigInt(page * summaryBytes);
-        addresses[at + PAGE_ADDRESS.RECORDS] = records.address + BigInt(page * recordBytes);
+        addresses[at + PAGE_ADDRESS.RECORDS] = records.address + BigInt(page * layerBytes);
+        addresses[at + PAGE_ADDRESS.RECORD_LAYER_BYTES] = BigInt(pages * layerBytes);
       }
       this.addressTable.write(first * PAGE_ADDRESS_FIELDS * 8, addresses);
     } catch (error) {
@@ -205,7 +210,7 @@ export class PagePool {
       records?.dispose();
       throw error;
     }
-    this.#slabs.push({ summaries, records });
+    this.#slabs.push({ summaries, records, pages });
     // Ids are taken from the end: those that were free before come first, then the smallest.
     this.#free = Array.from({ length: pages }, (_, index) => first + pages - 1 - index).concat(this.#free);
   }

@@ -1,7 +1,7 @@
-import type { DeviceBuffer } from "@pariskv/kernels";
 import { PAGE_TOKENS } from "@pariskv/quantizer";
 import { recordBytes } from "./geometry.js";
 import type { KvMemory } from "./kv-memory.js";
+import type { PageRecords } from "./page-pool.js";
 import { ringTokens, type ZoneShape } from "./zones.js";
 
 /** Consecutive rows of a window that hold consecutive positions. */
@@ -11,10 +11,8 @@ interface WindowRun {
   readonly rowCount: number;
 }
 
-/** Records of every layer and KV head, `[layers, kvHeads, rows, 2, headDim] kvDtype`: a slot's window or a page. */
-interface RecordBlock {
-  readonly buffer: DeviceBuffer;
-  readonly offsetBytes: number;
+/** Records of every layer, of each `[kvHeads, rows, 2, headDim] kvDtype`: a slot's window or a page. */
+interface RecordBlock extends PageRecords {
   readonly rows: number;
 }
 
@@ -38,8 +36,7 @@ export function restoreWindow(
     const pageIndex = Math.floor((position - sinkTokens) / PAGE_TOKENS);
     const pageBegin = sinkTokens + pageIndex * PAGE_TOKENS;
     const pageEnd = Math.min(end, pageBegin + PAGE_TOKENS);
-    const { buffer, offsetBytes = 0 } = memory.pages.records(pageIds[pageIndex] as number);
-    const page = { buffer, offsetBytes, rows: PAGE_TOKENS };
+    const page = { ...memory.pages.records(pageIds[pageIndex] as number), rows: PAGE_TOKENS };
     for (const { firstRow, firstPosition, rowCount } of windowRuns(memory.zones, position, pageEnd)) {
       copyRows(memory, page, firstPosition - pageBegin, windowOf(memory, toSlot), firstRow, rowCount);
     }
@@ -64,8 +61,9 @@ function windowRuns(zones: ZoneShape, begin: number, end: number): WindowRun[] {
 
 function windowOf({ geometry, zones, cache }: KvMemory, slot: number): RecordBlock {
   const rows = zones.sinkTokens + ringTokens(zones);
-  const slotBytes = geometry.layers * geometry.kvHeads * rows * recordBytes(geometry);
-  return { buffer: cache.params.window.buffer, offsetBytes: slot * slotBytes, rows };
+  const layerStrideBytes = geometry.kvHeads * rows * recordBytes(geometry);
+  const offsetBytes = slot * geometry.layers * layerStrideBytes;
+  return { buffer: cache.params.window.buffer, offsetBytes, layerStrideBytes, rows };
 }
 
 function copyRows(
@@ -77,11 +75,15 @@ function copyRows(
   rowCount: number,
 ): void {
   const rowBytes = recordBytes(geometry);
-  for (let head = 0; head < geometry.layers * geometry.kvHeads; head++) {
-    context.copy({
-      from: { buffer: from.buffer, offsetBytes: from.offsetBytes + (head * from.rows + fromRow) * rowBytes },
-      to: { buffer: to.buffer, offsetBytes: to.offsetBytes + (head * to.rows + toRow) * rowBytes },
-      bytes: rowCount * rowBytes,
-    });
+  for (let layer = 0; layer < geometry.layers; layer++) {
+    const fromLayer = from.offsetBytes + layer * from.layerStrideBytes;
+    const toLayer = to.offsetBytes + layer * to.layerStrideBytes;
+    for (let head = 0; head < geometry.kvHeads; head++) {
+      context.copy({
+        from: { buffer: from.buffer, offsetBytes: fromLayer + (head * from.rows + fromRow) * rowBytes },
+        to: { buffer: to.buffer, offsetBytes: toLayer + (head * to.rows + toRow) * rowBytes },
+        bytes: rowCount * rowBytes,
+      });
+    }
   }
 }

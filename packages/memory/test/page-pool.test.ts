@@ -1,4 +1,4 @@
-import { createContext } from "@pariskv/kernels";
+import { createContext, PAGE_ADDRESS, PAGE_ADDRESS_FIELDS } from "@pariskv/kernels";
 import { DisposedError, InvalidArgumentError, OutOfMemoryError } from "@pariskv/quantizer";
 import { describe, expect, it } from "vitest";
 import { PagePool, type PagePoolOptions, pageRecordBytes, pageSummaryBytes } from "../src/index.js";
@@ -94,15 +94,35 @@ describe("PagePool", () => {
   it("enters the address of every page of a slab, where records() says they lie", () => {
     const { pool } = createPool();
     const ids = Array.from({ length: 5 }, () => pool.allocate());
-    const table = new BigUint64Array(10);
+    const table = new BigUint64Array(5 * PAGE_ADDRESS_FIELDS);
     pool.addressTable.read(0, table);
+    const entry = (id: number, field: number) => table[id * PAGE_ADDRESS_FIELDS + field] as bigint;
     for (const id of ids) {
-      const { buffer, offsetBytes = 0 } = pool.records(id);
-      expect(table[2 * id + 1]).toBe(buffer.address + BigInt(offsetBytes));
+      const { buffer, offsetBytes, layerStrideBytes } = pool.records(id);
+      expect(entry(id, PAGE_ADDRESS.RECORDS)).toBe(buffer.address + BigInt(offsetBytes));
+      expect(entry(id, PAGE_ADDRESS.RECORD_LAYER_BYTES)).toBe(BigInt(layerStrideBytes));
     }
-    expect(new Set(table).size).toBe(10);
-    expect((table[3] as bigint) - (table[1] as bigint)).toBe(BigInt(pageRecordBytes(GEOMETRY)));
-    expect((table[2] as bigint) - (table[0] as bigint)).toBe(BigInt(pageSummaryBytes(GEOMETRY)));
+    const summaries = ids.map((id) => entry(id, PAGE_ADDRESS.SUMMARY));
+    expect(new Set(summaries).size).toBe(5);
+    expect((summaries[1] as bigint) - (summaries[0] as bigint)).toBe(BigInt(pageSummaryBytes(GEOMETRY)));
+  });
+
+  it("lays the pages of a slab side by side for each layer, none over another", () => {
+    const { pool } = createPool();
+    const layerBytes = pageRecordBytes(GEOMETRY) / GEOMETRY.layers;
+    const places = Array.from({ length: 5 }, () => pool.records(pool.allocate()));
+    const offsets = places.map(({ offsetBytes }) => offsetBytes / layerBytes);
+    const strides = places.map(({ layerStrideBytes }) => layerStrideBytes / layerBytes);
+    expect(offsets).toEqual([0, 1, 0, 1, 0]);
+    expect(strides).toEqual([2, 2, 2, 2, 1]); // pages of the slab; the last one is cut to the capacity
+    const begins = places.flatMap(({ buffer, offsetBytes, layerStrideBytes }) =>
+      Array.from({ length: GEOMETRY.layers }, (_, layer) => {
+        const begin = offsetBytes + layer * layerStrideBytes;
+        expect(begin + layerBytes).toBeLessThanOrEqual(buffer.bytes);
+        return buffer.address + BigInt(begin);
+      }),
+    );
+    expect(new Set(begins).size).toBe(5 * GEOMETRY.layers);
   });
 
   it.each([0, 1])("keeps nothing of a slab whose allocation number %d fails, and can try again", (allowed) => {

@@ -29,6 +29,8 @@ namespace {
 
 constexpr uint32_t kKvHeads = 8, kQueryGroup = 4, kHeadDim = 128, kQueryFloats = kKvHeads * kQueryGroup * kHeadDim;
 constexpr uint32_t kSinkTokens = 64, kRingTokens = 1024, kLocalTokens = 768, kZoneTokens = 128 << 10;
+constexpr size_t kSlabPages = 16;  // as the memory manager takes them
+static_assert(kZoneTokens / PKV_PAGE_TOKENS % kSlabPages == 0, "whole slabs");
 constexpr int kWarmUps = 2;
 
 // Page-locked memory of huge pages, touched by all cores before it is locked: many times faster than cudaHostAlloc.
@@ -229,10 +231,13 @@ class Bench {
     cache.zone_tokens = memory.upload(std::vector<int32_t>{static_cast<int32_t>(kZoneTokens)});
     cache.page_table = memory.upload(pages_);
     std::vector<uint64_t> addresses;
+    const size_t layer_bytes = kKvHeads * cache.head_page_record_bytes();  // of a page
     for (size_t page = 0; page < pages_.size(); ++page) {
       const uint8_t* const pool = c.on_device ? device_pool_ : host_pool_.data();
+      const size_t in_slab = page % kSlabPages, slab_begin = (page - in_slab) * layers_ * layer_bytes;
       addresses.push_back(0);
-      addresses.push_back(reinterpret_cast<uint64_t>(pool + page * layers_ * kKvHeads * cache.head_page_record_bytes()));
+      addresses.push_back(reinterpret_cast<uint64_t>(pool + slab_begin + in_slab * layer_bytes));
+      addresses.push_back(kSlabPages * layer_bytes);
     }
     cache.page_address = memory.upload(addresses);
     cache.window = window_;

@@ -30,10 +30,12 @@ class Ingest {
         budget_(side.allocate(uint64_t{layers} * PKV_BUDGET_FIELDS * 4)),
         calibration_(side.upload(codec_.identity(heads_))) {
     fill(side, window_, window_bytes(), bf16_of(normals(1 << 20, 1)));
+    const uint64_t layer_bytes = kKvHeads * PKV_PAGE_TOKENS * kRecordBytes;  // of a page; records as in a slab of kPages
     std::vector<uint64_t> addresses;
     for (uint64_t page = 0; page < kPages; ++page) {
       addresses.push_back(Side::address(summaries_) + page * page_keys() * PKV_SUMMARY_128_BYTES_PER_KEY);
-      addresses.push_back(Side::address(records_) + page * page_keys() * kRecordBytes);
+      addresses.push_back(Side::address(records_) + page * layer_bytes);
+      addresses.push_back(kPages * layer_bytes);
     }
     page_address_ = side.upload(addresses);
     pkv_cache_params params = {};

@@ -18,7 +18,8 @@ constexpr uint64_t kHeadPageRecordBytes = PKV_PAGE_TOKENS * kRecordBytes;
 constexpr uint64_t kPatternHeadPages = 512;
 
 // Records on the device and in mapped host memory, and the summaries of as many keys. Keys and records are random and
-// know nothing of each other, which no time depends on. Records lie in slabs, as the memory manager takes them.
+// know nothing of each other, which no time depends on. Records lie in slabs of a GiB, which hold runs of 16 pages:
+// [layers, pages of the run, kKvHeads, 512, 2, kHeadDim] bf16, as in a slab of the memory manager.
 struct Pools {
   Pools(const Side& side, uint64_t record_bytes)
       : head_pages(record_bytes / kHeadPageRecordBytes),
@@ -34,10 +35,17 @@ struct Pools {
     fill(side, summaries, head_pages * PKV_SUMMARY_128_HEAD_PAGE_BYTES, random_summaries());
     must(pkv_context_synchronize(side.context()));
   }
-  // Where page number `page` of `page_bytes` begins; slabs hold whole pages.
-  uint64_t record_address(bool on_device, uint64_t page, uint64_t page_bytes) const {
-    const uint64_t slab_pages = slab_bytes / page_bytes;
-    return Side::address((on_device ? device : mapped)[page / slab_pages]) + page % slab_pages * page_bytes;
+  struct Place {
+    uint64_t address, layer_bytes;  // of the records of layer 0, and from one layer's to the next
+  };
+  // Where page number `page` lies; slabs hold whole pages.
+  Place place_of(bool on_device, uint64_t page, uint64_t layers) const {
+    constexpr uint64_t kLayerPageBytes = kKvHeads * kHeadPageRecordBytes;
+    const uint64_t slab_pages = slab_bytes / (layers * kLayerPageBytes), in_slab = page % slab_pages;
+    const uint64_t in_run = in_slab % kRunPages, first = in_slab - in_run;
+    const uint64_t run_pages = std::min(kRunPages, slab_pages - first);
+    const uint64_t slab = Side::address((on_device ? device : mapped)[page / slab_pages]);
+    return {slab + (first * layers + in_run) * kLayerPageBytes, run_pages * kLayerPageBytes};
   }
   static std::vector<uint8_t> random_summaries() {
     std::mt19937_64 random(2);
@@ -53,7 +61,7 @@ struct Pools {
     return bytes;
   }
 
-  static constexpr uint64_t kSlabBytes = uint64_t{1} << 30;
+  static constexpr uint64_t kSlabBytes = uint64_t{1} << 30, kRunPages = 16;
   uint64_t head_pages;  // pages of one layer and KV head
   uint64_t slab_bytes;
   std::vector<Buffer> device, mapped;
@@ -107,7 +115,8 @@ class Layers {
     std::vector<uint64_t> addresses;
     for (uint64_t page = 0; page < uint64_t{batch} * (zone_tokens / PKV_PAGE_TOKENS); ++page) {
       addresses.push_back(summaries + page * page_heads * PKV_SUMMARY_128_HEAD_PAGE_BYTES);
-      addresses.push_back(pools_.record_address(on_device, page, page_heads * kHeadPageRecordBytes));
+      const Pools::Place records = pools_.place_of(on_device, page, layers);
+      addresses.insert(addresses.end(), {records.address, records.layer_bytes});
     }
     Side::write(page_address_, addresses);
   }

@@ -120,10 +120,10 @@ void check_attend_causal(cpu::Runtime& runtime, Dtype dtype, uint32_t head_dim, 
   const uint32_t page_table[4] = {0, 0, 1, 0};
   cache.zone_tokens = zone_tokens;
   cache.page_table = page_table;
-  const size_t record = cache.record_bytes(), page = kLayers * kHeads * cache.head_page_record_bytes();
-  std::vector<uint8_t> window(2 * kLayers * kHeads * cache.window_tokens() * record, 0x7f), pages(2 * page, 0x7f);
+  const size_t record = cache.record_bytes(), page = kHeads * cache.head_page_record_bytes();  // of one layer
+  std::vector<uint8_t> window(2 * kLayers * kHeads * cache.window_tokens() * record, 0x7f), pages(kLayers * 2 * page, 0x7f);
   const auto address = reinterpret_cast<uint64_t>(pages.data());
-  const uint64_t addresses[4] = {0, address, 0, address + page};
+  const uint64_t addresses[2 * PKV_PAGE_ADDRESS_FIELDS] = {0, address, 2 * page, 0, address + page, 2 * page};
   cache.window = window.data();
   cache.page_address = addresses;
 

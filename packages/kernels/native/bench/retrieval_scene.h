@@ -88,6 +88,7 @@ struct Scene {
           reinterpret_cast<uint64_t>(summaries + i * summary_bytes);
       address[i * PKV_PAGE_ADDRESS_FIELDS + PKV_PAGE_ADDRESS_RECORDS] =
           reinterpret_cast<uint64_t>(records + i * record_bytes);
+      address[i * PKV_PAGE_ADDRESS_FIELDS + PKV_PAGE_ADDRESS_RECORD_LAYER_BYTES] = cache.page_capacity * record_bytes;
     }
     cache.page_address = address;
     const size_t window_bytes = size_t{slots} * cache.kv_heads * cache.window_tokens() * cache.record_bytes();

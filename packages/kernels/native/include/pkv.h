@@ -142,7 +142,12 @@ typedef struct pkv_cache_params {
   uint32_t slots, sink_tokens, ring_tokens, max_pages, page_capacity;
   pkv_ref zone_tokens;                /* [slots] i32 */
   pkv_ref page_table;                 /* [slots, max_pages] u32 */
-  pkv_ref page_address;               /* [page_capacity, PKV_PAGE_ADDRESS_FIELDS] u64 */
+  /*
+   * [page_capacity, PKV_PAGE_ADDRESS_FIELDS] u64. A page's summaries, [layers, kv_heads] times the page layout, lie side by
+   * side; its records lie side by side for one layer, [kv_heads, 512, 2, head_dim] kv_dtype, and from one layer to the next
+   * it is PKV_PAGE_ADDRESS_RECORD_LAYER_BYTES bytes, a multiple of 16.
+   */
+  pkv_ref page_address;
   pkv_ref window;                     /* [slots, layers, kv_heads, sink_tokens + ring_tokens, 2, head_dim] kv_dtype */
   pkv_ref id_counts;                  /* [slots, layers, kv_heads, head_dim / 8, 256] u32; buffer NULL: no tiered votes */
   pkv_ref invalid_keys;               /* [slots, layers, kv_heads] u32 */

@@ -38,7 +38,7 @@
 #define PKV_SUMMARY_256_HEAD_PAGE_BYTES 98304
 
 /* packages/kernels/src/layout.ts */
-#define PKV_ABI_VERSION 2
+#define PKV_ABI_VERSION 3
 #define PKV_DTYPE_F32 0
 #define PKV_DTYPE_BF16 1
 #define PKV_DTYPE_F16 2
@@ -63,7 +63,8 @@
 #define PKV_ROW_FIELDS 2
 #define PKV_PAGE_ADDRESS_SUMMARY 0
 #define PKV_PAGE_ADDRESS_RECORDS 1
-#define PKV_PAGE_ADDRESS_FIELDS 2
+#define PKV_PAGE_ADDRESS_RECORD_LAYER_BYTES 2
+#define PKV_PAGE_ADDRESS_FIELDS 3
 #define PKV_MOST_HOT_LINES 8192
 #define PKV_STATS_LSE_ATTENDED 0
 #define PKV_STATS_LSE_UNSELECTED 1
@@ -82,6 +83,6 @@
 #define PKV_PLAN_FIELD_HOT_HITS 10
 
 /* FNV-1a of the lines above; the addon reports it and the loader compares it with its own. */
-#define PKV_SPEC_FINGERPRINT 0x0be3f8d0u
+#define PKV_SPEC_FINGERPRINT 0xebfee220u
 
 #endif

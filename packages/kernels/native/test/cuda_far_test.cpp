@@ -43,10 +43,12 @@ Outcome run_far(const Side& side, const SceneData& codec, const std::vector<floa
   std::vector<int32_t> budgets(size_t{p.slots()} * PKV_BUDGET_FIELDS, 0);
   for (size_t at = PKV_BUDGET_MODE; at < budgets.size(); at += PKV_BUDGET_FIELDS) budgets[at] = PKV_MODE_DENSE;
   const Buffer budget = side.upload(budgets);
-  std::vector<uint64_t> addresses(2 * p.page_capacity());
+  std::vector<uint64_t> addresses(PKV_PAGE_ADDRESS_FIELDS * p.page_capacity());
   for (uint32_t page = 0; page < used; ++page) {
-    addresses[2 * page] = Side::address(summaries) + page * p.page_summary_bytes();
-    addresses[2 * page + 1] = Side::address(records) + page * p.page_record_bytes();
+    uint64_t* const address = &addresses[PKV_PAGE_ADDRESS_FIELDS * page];
+    address[PKV_PAGE_ADDRESS_SUMMARY] = Side::address(summaries) + page * p.page_summary_bytes();
+    address[PKV_PAGE_ADDRESS_RECORDS] = Side::address(records) + page * p.page_record_bytes();
+    address[PKV_PAGE_ADDRESS_RECORD_LAYER_BYTES] = p.layer_record_bytes();
   }
   const Buffer page_address = side.upload(addresses);
   pkv_cache_params params = cache_params(p, codec);

@@ -82,22 +82,23 @@ void SceneData::lay_pages(Random& random) {
     for (uint32_t token = 0; token < p.zone_tokens[slot]; ++token) {
       const size_t page = page_table[size_t{slot} * p.max_pages() + token / PKV_PAGE_TOKENS];
       for (uint32_t head = 0; head < p.heads(); ++head) {
-        const size_t row = (page * p.heads() + head) * PKV_PAGE_TOKENS + token % PKV_PAGE_TOKENS;
-        std::memcpy(&page_records[row * p.record_bytes()], record(slot, head, p.sink_tokens + token), p.record_bytes());
+        const size_t row = size_t{head % p.kv_heads} * PKV_PAGE_TOKENS + token % PKV_PAGE_TOKENS;
+        const size_t to = page_records_offset(page, head / p.kv_heads) + row * p.record_bytes();
+        std::memcpy(&page_records[to], record(slot, head, p.sink_tokens + token), p.record_bytes());
       }
     }
   }
 }
 
-// A page's records are laid like the window of a cache without sink and with a ring of 512: each page is encoded from
-// there. Behind the end of a zone its records are zero, so its summaries are.
+// The records of a page and layer are laid like those in the window of a cache without sink and with a ring of 512: each
+// page is encoded from there. Behind the end of a zone its records are zero, so its summaries are.
 void SceneData::summarize(const Side& cpu) {
   const SceneParams& p = params;
   const Buffer one = cpu.allocate(64), table = cpu.allocate(64), invalid = cpu.allocate(p.heads() * 4);
   const Buffer budgets = cpu.allocate(size_t{p.layers} * PKV_BUDGET_FIELDS * 4);
   const Buffer page_window = cpu.allocate(p.page_record_bytes()), calibrated = cpu.upload(calibration);
   const Buffer summaries = cpu.allocate(p.page_summary_bytes());
-  const Buffer addresses = cpu.upload(std::vector<uint64_t>{Side::address(summaries), 0});
+  const Buffer addresses = cpu.upload(std::vector<uint64_t>{Side::address(summaries), 0, 0});
   pkv_cache_params params_of_cache = cache_params(p, *this);
   params_of_cache.slots = params_of_cache.max_pages = params_of_cache.page_capacity = 1;
   params_of_cache.hot_lines = 0;
@@ -121,7 +122,10 @@ void SceneData::summarize(const Side& cpu) {
   for (uint32_t slot = 0; slot < p.slots(); ++slot) {
     for (uint32_t first = 0; first < p.zone_tokens[slot]; first += PKV_PAGE_TOKENS) {
       const size_t page = page_table[size_t{slot} * p.max_pages() + first / PKV_PAGE_TOKENS];
-      must(pkv_buffer_write(page_window.get(), 0, &page_records[page * p.page_record_bytes()], p.page_record_bytes()));
+      for (uint32_t layer = 0; layer < p.layers; ++layer) {
+        must(pkv_buffer_write(page_window.get(), layer * p.layer_record_bytes(),
+                              &page_records[page_records_offset(page, layer)], p.layer_record_bytes()));
+      }
       const pkv_page_params encode = {cache.get(), 0, 0, 0};
       must(pkv_encode(cpu.context(), &encode));
       uint8_t* const bytes = &page_summaries[page * p.page_summary_bytes()];
@@ -202,7 +206,8 @@ PlacedScene::PlacedScene(const Side& on, const SceneData& from)
   std::vector<uint64_t> addresses;
   for (uint32_t page = 0; page < p.page_capacity(); ++page) {
     addresses.push_back(Side::address(summaries) + page * p.page_summary_bytes());
-    addresses.push_back(Side::address(records) + page * p.page_record_bytes());
+    addresses.push_back(Side::address(records) + from.page_records_offset(page, 0));
+    addresses.push_back(p.page_capacity() * p.layer_record_bytes());
   }
   page_address = on.upload(addresses);
   pkv_cache_params params = cache_params(p, from);

@@ -34,6 +34,8 @@ struct SceneParams {
   size_t page_summary_bytes() const { return heads() * head_summary_bytes(); }
   size_t all_hot_lines() const { return size_t{slots()} * heads() * hot_lines; }
   size_t page_record_bytes() const { return heads() * PKV_PAGE_TOKENS * record_bytes(); }
+  // Of one page and layer.
+  size_t layer_record_bytes() const { return kv_heads * PKV_PAGE_TOKENS * record_bytes(); }
   uint32_t max_pages() const;
   uint32_t page_capacity() const { return slots() * max_pages(); }
 };
@@ -49,7 +51,7 @@ struct SceneData {
   std::vector<float> signs, centres, thresholds;
   std::vector<uint32_t> page_table;     // [slots, max_pages]
   std::vector<uint8_t> page_summaries;  // [page_capacity, layers * kv_heads, ..]
-  std::vector<uint8_t> page_records;    // [page_capacity, layers * kv_heads, 512, 2, head_dim] kv_dtype
+  std::vector<uint8_t> page_records;    // [layers, page_capacity, kv_heads, 512, 2, head_dim] kv_dtype
   std::vector<uint8_t> window;          // rows that hold no token are NaN
   std::vector<uint32_t> id_counts, invalid_keys;
   std::vector<int32_t> zone_tokens;
@@ -58,6 +60,10 @@ struct SceneData {
   SceneData(const SceneParams&, const Side& cpu);
   const uint8_t* record(uint32_t slot, uint32_t layer_head, uint32_t position) const {
     return records[slot].data() + (size_t{layer_head} * params.tokens(slot) + position) * params.record_bytes();
+  }
+  // Where the records of a page and layer begin in page_records.
+  size_t page_records_offset(size_t page, size_t layer) const {
+    return (layer * params.page_capacity() + page) * params.layer_record_bytes();
   }
 
  private:

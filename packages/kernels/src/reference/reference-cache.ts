@@ -97,7 +97,7 @@ export class ReferenceCache implements Cache {
 
   /** The summary planes of a page for one layer and KV head, `[headPageBytes] u8`. */
   summary(pageId: number, layer: number, head: number): Uint8Array {
-    const { storage, offsetBytes } = this.#page(pageId, PAGE_ADDRESS.SUMMARY);
+    const { storage, offsetBytes } = this.memory.at(...this.#pageField(pageId, PAGE_ADDRESS.SUMMARY));
     const start = offsetBytes + (layer * this.params.kvHeads + head) * this.#headPageBytes;
     return storage.u8.subarray(start, start + this.#headPageBytes);
   }
@@ -110,9 +110,10 @@ export class ReferenceCache implements Cache {
 
   /** The records of a page for one layer and KV head, `[512, 2, headDim] kvDtype`. */
   records(pageId: number, layer: number, head: number): Place {
-    const { storage, offsetBytes } = this.#page(pageId, PAGE_ADDRESS.RECORDS);
-    const headBytes = PAGE_TOKENS * this.recordBytes;
-    return { storage, offsetBytes: offsetBytes + (layer * this.params.kvHeads + head) * headBytes };
+    const { storage, offsetBytes } = this.memory.at(...this.#pageField(pageId, PAGE_ADDRESS.RECORDS));
+    const [low, high] = this.#pageField(pageId, PAGE_ADDRESS.RECORD_LAYER_BYTES);
+    const layerBytes = high * 2 ** 32 + low;
+    return { storage, offsetBytes: offsetBytes + layer * layerBytes + head * PAGE_TOKENS * this.recordBytes };
   }
 
   /** The window of a slot, layer and KV head, `[sinkTokens + ringTokens, 2, headDim] kvDtype`. */
@@ -137,9 +138,10 @@ export class ReferenceCache implements Cache {
     if (this.#disposed) throw new DisposedError({ object: "cache" });
   }
 
-  #page(pageId: number, field: number): Place {
+  /** One field of a page address entry: its low and its high 32 bits. */
+  #pageField(pageId: number, field: number): [low: number, high: number] {
     const entry = 2 * (pageId * PAGE_ADDRESS_FIELDS + field);
-    return this.memory.at(this.#pageAddress[entry]!, this.#pageAddress[entry + 1]!);
+    return [this.#pageAddress[entry]!, this.#pageAddress[entry + 1]!];
   }
 }
 

@@ -32,9 +32,15 @@ export function readSummaries(scene: Scene, pageId: number): Uint8Array {
   return scene.read(scene.summaries, new Uint8Array(pageBytes), pageId * pageBytes);
 }
 
-/** The records of a page on the device, as bytes. */
+/** The records of a page on the device, `[layers, kvHeads, 512, 2, headDim] kvDtype` as bytes. */
 export function readRecords(scene: Scene, pageId: number): Uint8Array {
   const { layers, kvHeads, headDim, kvDtype } = scene.data.options;
-  const pageBytes = layers * kvHeads * PAGE_TOKENS * 2 * headDim * (kvDtype === "f32" ? 4 : 2);
-  return scene.read(scene.pageRecords, new Uint8Array(pageBytes), pageId * pageBytes);
+  const { pageCapacity } = scene.cache.params;
+  const layerBytes = kvHeads * PAGE_TOKENS * 2 * headDim * (kvDtype === "f32" ? 4 : 2);
+  const records = new Uint8Array(layers * layerBytes);
+  for (let layer = 0; layer < layers; layer++) {
+    const ofLayer = records.subarray(layer * layerBytes, (layer + 1) * layerBytes);
+    scene.read(scene.pageRecords, ofLayer, (layer * pageCapacity + pageId) * layerBytes);
+  }
+  return records;
 }

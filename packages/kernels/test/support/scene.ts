@@ -11,7 +11,7 @@ import type {
   Rows,
   Step,
 } from "../../src/context.js";
-import { BUDGET, BUDGET_FIELDS, MODE } from "../../src/layout.js";
+import { BUDGET, BUDGET_FIELDS, MODE, PAGE_ADDRESS, PAGE_ADDRESS_FIELDS } from "../../src/layout.js";
 import { Random } from "./random.js";
 import {
   createSceneData,
@@ -60,6 +60,7 @@ export class Scene {
   readonly pageTable: DeviceBuffer;
   readonly window: DeviceBuffer;
   readonly summaries: DeviceBuffer;
+  /** `[layers, pageCapacity, kvHeads, 512, 2, headDim] kvDtype`. */
   readonly pageRecords: DeviceBuffer;
   readonly invalidKeys: DeviceBuffer;
   readonly idCounts: DeviceBuffer;
@@ -84,22 +85,29 @@ export class Scene {
     const headPages = layers * kvHeads;
     const pageBytes = headPages * summaryLayout(headDim).headPageBytes;
     const elementBytes = kvDtype === "f32" ? 4 : 2;
-    const recordPageBytes = headPages * PAGE_TOKENS * 2 * headDim * elementBytes;
+    const layerElements = kvHeads * PAGE_TOKENS * 2 * headDim; // of a page
+    const layerBytes = pageCapacity * layerElements * elementBytes;
 
     this.summaries = context.allocate(pageCapacity * pageBytes, "device");
-    this.pageRecords = context.allocate(pageCapacity * recordPageBytes, "mapped");
+    this.pageRecords = context.allocate(layers * layerBytes, "mapped");
     const pageIds = new Random(options.seed + 1).permutation(pageCapacity);
     this.pageTable = upload(context, Uint32Array.from(pageIds));
-    const addresses = new BigUint64Array(2 * pageCapacity);
+    const addresses = new BigUint64Array(PAGE_ADDRESS_FIELDS * pageCapacity);
     for (let page = 0; page < pageCapacity; page++) {
-      addresses[2 * page] = this.summaries.address + BigInt(page * pageBytes);
-      addresses[2 * page + 1] = this.pageRecords.address + BigInt(page * recordPageBytes);
+      const at = PAGE_ADDRESS_FIELDS * page;
+      addresses[at + PAGE_ADDRESS.SUMMARY] = this.summaries.address + BigInt(page * pageBytes);
+      addresses[at + PAGE_ADDRESS.RECORDS] = this.pageRecords.address + BigInt(page * layerElements * elementBytes);
+      addresses[at + PAGE_ADDRESS.RECORD_LAYER_BYTES] = BigInt(layerBytes);
     }
     for (const [slot, pages] of this.data.summaries.entries()) {
       for (const [index, page] of pages.entries()) {
         const pageId = pageIds[slot * maxPages + index]!;
         this.summaries.write(pageId * pageBytes, page);
-        this.pageRecords.write(pageId * recordPageBytes, encodeAs(kvDtype, pageRecords(this.data, slot, index)));
+        const records = encodeAs(kvDtype, pageRecords(this.data, slot, index));
+        for (let layer = 0; layer < layers; layer++) {
+          const ofLayer = records.subarray(layer * layerElements, (layer + 1) * layerElements);
+          this.pageRecords.write(layer * layerBytes + pageId * ofLayer.byteLength, ofLayer);
+        }
       }
     }
     this.window = upload(context, encodeAs(kvDtype, windowRecords(this.data)));

@@ -129,8 +129,9 @@ export class TestMemory {
     this.memory.cache.params.window.buffer.read((sequence.slot * layers * kvHeads + head) * windowBytes, window);
     const pages = sequence.pages.map((pageId) => {
       const page = new Uint8Array(PAGE_TOKENS * recordBytes);
-      const { buffer, offsetBytes = 0 } = this.memory.pages.records(pageId);
-      buffer.read(offsetBytes + head * page.byteLength, page);
+      const { buffer, offsetBytes, layerStrideBytes } = this.memory.pages.records(pageId);
+      const layer = Math.floor(head / kvHeads);
+      buffer.read(offsetBytes + layer * layerStrideBytes + (head % kvHeads) * page.byteLength, page);
       return page;
     });
     const bytes = new Uint8Array(sequence.tokens * recordBytes);

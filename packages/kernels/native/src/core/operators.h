@@ -42,7 +42,7 @@ struct Cache {
   uint32_t slots, sink_tokens, ring_tokens, max_pages, page_capacity;
   int32_t* zone_tokens;          // [slots]
   const uint32_t* page_table;    // [slots, max_pages]
-  const uint64_t* page_address;  // [page_capacity, 2]: summaries, records
+  const uint64_t* page_address;  // [page_capacity, 3]: summaries, records of layer 0, bytes to those of the next layer
   uint8_t* window;               // [slots, layers, kv_heads, sink_tokens + ring_tokens, 2, head_dim] kv_dtype
   uint32_t* id_counts;           // [slots, layers, kv_heads, head_dim / 8, 256], or null without tiered votes
   uint32_t* invalid_keys;        // [slots, layers, kv_heads]
@@ -88,8 +88,9 @@ struct Cache {
   }
   // [512] records of one page, layer and KV head.
   PKV_HOST_DEVICE uint8_t* records_of(size_t page_id, size_t layer, size_t head) const {
-    return reinterpret_cast<uint8_t*>(page_address[page_id * PKV_PAGE_ADDRESS_FIELDS + PKV_PAGE_ADDRESS_RECORDS]) +
-           (layer * kv_heads + head) * head_page_record_bytes();
+    const uint64_t* const address = page_address + page_id * PKV_PAGE_ADDRESS_FIELDS;
+    return reinterpret_cast<uint8_t*>(address[PKV_PAGE_ADDRESS_RECORDS]) +
+           layer * address[PKV_PAGE_ADDRESS_RECORD_LAYER_BYTES] + head * head_page_record_bytes();
   }
   // [hot_lines] tags and records of one slot, layer and KV head.
   PKV_HOST_DEVICE uint32_t* hot_tags_of(size_t slot, size_t layer, size_t head) const {
