@@ -80,11 +80,15 @@ function questions() {
   });
 }
 
-/** Decodes rows of one prompt together until each has ended. Gives tokens and predictions of each, and what it took. */
+/**
+ * Decodes rows of one prompt together until each has ended. Gives tokens and predictions of each, what it took, and what
+ * the retrieving row read: of the context, and of the keys that it searched and fetched from the hot set.
+ */
 function decodeTogether(model, rows, mostTokens) {
   let active = rows;
   let steps = 0;
   const reads = [];
+  let [selected, hotHits] = [0, 0];
   const start = performance.now();
   while (active.length > 0) {
     const tokens = active.map((row) => row.next(row.predicted.at(-1)));
@@ -98,11 +102,23 @@ function decodeTogether(model, rows, mostTokens) {
     for (const [index, row] of active.entries()) row.predicted.push(best[index]);
     steps++;
     const searching = active.findIndex((row) => row.name === "retrieval");
-    if (steps % STATISTICS_STEPS === 0 && searching >= 0)
-      reads.push(model.retriever.statistics.read()[searching].readShare);
+    if (steps % STATISTICS_STEPS === 0 && searching >= 0) {
+      const { readShare, layers } = model.retriever.statistics.read()[searching];
+      reads.push(readShare);
+      for (const layer of layers.filter(({ mode }) => mode !== "dense")) {
+        selected += layer.selected;
+        hotHits += layer.hotHits;
+      }
+    }
   }
   const seconds = (performance.now() - start) / 1000;
-  return { steps, seconds, readShare: reads.reduce((sum, share) => sum + share, 0) / Math.max(1, reads.length) };
+  const hasHotSet = model.retriever.memory.bytes.hotSet > 0;
+  return {
+    steps,
+    seconds,
+    readShare: reads.reduce((sum, share) => sum + share, 0) / Math.max(1, reads.length),
+    hotShare: hasHotSet && selected > 0 ? hotHits / selected : null,
+  };
 }
 
 /** The share of the values whose every token was predicted, given the right answer before it. */
@@ -156,6 +172,7 @@ async function answer(model, name, question, withDense) {
     values: question.values.length,
     inPlaceShares: shares,
     readShare: result.readShare,
+    hotShare: result.hotShare,
     rows: rows.length,
     steps: result.steps,
     decodeSeconds: result.seconds,

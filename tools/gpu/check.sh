@@ -84,16 +84,16 @@ run_demo() {
 run_list_long() {
   local options=(--device "$device" ${fixtures:+--fixtures "$fixtures"} ${PARISKV_LIST_LONG:-})
   small && options=(--device "$device" --context 2048 --samples 1 --policies default)
-  within 150 node tools/bench/list-long.mjs "${options[@]}"
+  within 280 node tools/bench/list-long.mjs "${options[@]}"
 }
 run_long_zone() {
   local options=(--layers 1 --tokens 1048576 --check 0)
-  small && options=(--layers 1 --tokens 8192 --check 0)
+  small && options=(--layers 1 --tokens 65536 --check 0)
   within 60 node tools/bench/long-memory.mjs --device "$device" "${options[@]}"
 }
 run_long_memory() {
   local options=(--layers 28 --tokens 524288 --check 0,13,27)
-  small && options=(--layers 2 --tokens 4096 --check 1)
+  small && options=(--layers 2 --tokens 32768 --check 1)
   within 150 node tools/bench/long-memory.mjs --device "$device" "${options[@]}"
 }
 

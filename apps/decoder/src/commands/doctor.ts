@@ -19,7 +19,7 @@ export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<
     processor: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),
     memoryBytes: totalmem(),
-    memoryLimitBytes: constrainedMemory() || undefined,
+    memoryLimitBytes: memoryLimit(constrainedMemory()),
     availableBytes: availableMemory(),
     lockedMemoryLimit: lockedMemoryLimit(),
     devices,
@@ -32,8 +32,7 @@ export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<
   }
   const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
   const { memoryLimitBytes: limit } = report;
-  // Without a control group, the limit is reported as a number beyond all memory.
-  const group = limit !== undefined && limit < report.memoryBytes ? `, limited to ${gibibytes(limit)}` : "";
+  const group = limit !== null && limit < report.memoryBytes ? `, limited to ${gibibytes(limit)}` : "";
   const rows = [
     ["Node", `${report.node} on ${report.platform}`],
     ["processor", `${report.processor}, ${report.cores} cores`],
@@ -45,6 +44,11 @@ export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<
   ];
   io.writeOutput(`${formatTable([{ title: "this machine" }, { title: "" }], rows)}\n`);
   return EXIT.ok;
+}
+
+/** The limit of the process's control group, or null: without one, Node says 0, nothing, or a number beyond all memory. */
+export function memoryLimit(constrainedBytes: number | undefined): number | null {
+  return constrainedBytes && constrainedBytes <= Number.MAX_SAFE_INTEGER ? constrainedBytes : null;
 }
 
 /** On a GPU there are two kinds of memory to read, and the host's is read in place. */
