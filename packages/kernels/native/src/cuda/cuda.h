@@ -26,7 +26,8 @@ void rerank(Runtime&, const StageParams&);
 // behind_rerank: nothing was queued between a rerank and this.
 void attend(Runtime&, const AttendParams&, bool behind_rerank = false);
 void encode(Runtime&, const PageParams&);
-void offload(Runtime&, const PageParams&);
+// beside: other work runs at the same time.
+void offload(Runtime&, const PageParams&, bool beside = false);
 void commit(Runtime&, const PageParams&);
 // Bytes of Plan::scratch that the stages above need. They rely on its being zeroed once, when the plan is made.
 size_t plan_scratch_bytes(const Plan&);

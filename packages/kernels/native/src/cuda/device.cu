@@ -163,7 +163,7 @@ class CudaDevice final : public Device {
       const PageParams& params = std::get<PageParams>(operation.params);
       Runtime beside = runtime_;
       beside.stream = side_;
-      return side_.run(stream_, params.cache->window, params.cache->window_bytes(), [&] { offload(beside, params); });
+      return side_.run(stream_, params.cache->window, params.cache->window_bytes(), [&] { offload(beside, params, true); });
     }
     if (operation.verb != Verb::encode) side_.join(stream_);  // encode meets no records
     if (!times_wanted_) return execute(runtime_, operation);

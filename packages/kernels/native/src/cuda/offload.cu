@@ -1,6 +1,6 @@
 // offload: the records of a page's 512 tokens from the ring to their final place, all layers and KV heads.
-// Costs each record once read and once written; to mapped memory the bus decides. It runs beside other work, so it takes
-// few threads of few multiprocessors: enough for the bus many times over.
+// Costs each record once read and once written; to mapped memory the bus decides. Beside other work it takes few blocks: as
+// many as fill the bus. More of them would hold up the memory accesses of everyone while their writes wait for it.
 #include <algorithm>
 
 #include "cuda/alignment.h"
@@ -49,12 +49,12 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void offload(Runtime& runtime, const PageParams& params) {
+void offload(Runtime& runtime, const PageParams& params, bool beside) {
   const Cache& cache = *params.cache;
   require_vectors(cache);
   const uint32_t first = static_cast<uint32_t>(uint64_t{params.page_index} * PKV_PAGE_TOKENS % cache.ring_tokens);
   const uint32_t pieces = cache.layers * cache.kv_heads * kPiecesAHead;
-  const uint32_t blocks = std::min(pieces, (runtime.multiprocessors + 1) / 2);
+  const uint32_t blocks = std::min(pieces, beside ? tuning::offload_blocks_beside : (runtime.multiprocessors + 1) / 2);
   launch(runtime, "offload", offload_kernel, {dim3(blocks), dim3(kThreads)}, cache, params.slot,
          params.page_id, first);
 }

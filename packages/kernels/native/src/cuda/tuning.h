@@ -42,6 +42,7 @@ constexpr uint32_t encode_threads = 256;
 constexpr uint32_t encode_block_keys = 128;
 constexpr uint32_t offload_threads = 256;
 constexpr uint32_t offload_pieces_per_head = 4;  // of the 512 records of a page and KV head
+constexpr uint32_t offload_blocks_beside = 4;    // fill a bus of 52 GB/s
 constexpr uint32_t commit_threads = 256;
 
 // Dense operators.
