@@ -8,23 +8,13 @@
 #include "check.h"
 #include "cpu/plan_scratch.h"
 #include "cpu/rerank_choose.h"
+#include "numbers.h"
 
 using namespace pkv;
 
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-class Numbers {
- public:
-  uint32_t below(uint32_t limit) {
-    state_ = state_ * 1664525u + 1013904223u;
-    return static_cast<uint32_t>(uint64_t{state_} * limit >> 32);
-  }
-
- private:
-  uint32_t state_ = 72;
-};
 
 void check_choice(std::vector<float> priorities, uint32_t top_k) {
   std::vector<float> ranks(priorities);
@@ -50,7 +40,7 @@ void check_choice(std::vector<float> priorities, uint32_t top_k) {
 }  // namespace
 
 void test_choose_top(void) {
-  Numbers numbers;
+  Numbers numbers(72);
   for (const uint32_t candidates : {1u, 15u, 16u, 17u, 161u, 1000u, 6529u}) {
     for (const uint32_t top_k : {0u, 1u, 9u, 10u, 11u, 100u, 999u, 7000u}) {
       const auto make = [&](auto priority) {

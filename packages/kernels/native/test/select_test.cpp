@@ -8,23 +8,13 @@
 #include "cpu/isa.h"
 #include "cpu/plan_scratch.h"
 #include "cpu/pool.h"
+#include "numbers.h"
 
 using namespace pkv;
 
 namespace {
 
 constexpr uint32_t kSeed = 71;
-
-class Numbers {
- public:
-  uint32_t below(uint32_t limit) {
-    state_ = state_ * 1664525u + 1013904223u;
-    return static_cast<uint32_t>(uint64_t{state_} * limit >> 32);
-  }
-
- private:
-  uint32_t state_ = kSeed;
-};
 
 std::vector<uint32_t> expected_candidates(const std::vector<uint16_t>& scores, uint32_t wanted) {
   std::vector<uint32_t> order(scores.size());
@@ -76,7 +66,7 @@ void check_selection(std::vector<uint16_t> scores, uint32_t wanted) {
 }  // namespace
 
 void test_select(void) {
-  Numbers numbers;
+  Numbers numbers(kSeed);
   for (const uint32_t tokens : {8192u, 20001u, 70003u}) {
     for (const uint32_t wanted : {1u, 20u, 777u, 8000u, 80000u}) {
       const auto make = [&](auto score) {

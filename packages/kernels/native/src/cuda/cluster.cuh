@@ -37,20 +37,6 @@ __device__ inline void sync() {
 #endif
 }
 
-// The two halves of `sync`, for what needs no other block to lie between them. Not a barrier of the block before 9.0.
-__device__ inline void arrive() {
-#if __CUDA_ARCH__ >= 900
-  __syncwarp();
-  cooperative_groups::this_cluster().barrier_arrive();
-#endif
-}
-__device__ inline void wait() {
-#if __CUDA_ARCH__ >= 900
-  __syncwarp();
-  cooperative_groups::this_cluster().barrier_wait();
-#endif
-}
-
 // Where `rank` keeps what this block keeps at `shared`.
 template <class T>
 __device__ T* at(T* shared, uint32_t rank) {

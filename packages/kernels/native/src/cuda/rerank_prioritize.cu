@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "cuda/launch.h"
-#include "cuda/overlap.cuh"
 #include "cuda/ordered_key.cuh"
+#include "cuda/overlap.cuh"
 #include "cuda/priorities.cuh"
 #include "cuda/rerank_stages.h"
 #include "cuda/spans.cuh"

@@ -21,9 +21,9 @@ constexpr uint32_t span_candidates = 64;  // a span of candidates is a multiple 
 
 // rerank, the estimates: random rows of 80 bytes want many loads in flight.
 constexpr uint32_t estimate_one_threads = 1024;  // for one rotated query
-constexpr uint32_t estimate_one_ahead = 2;      // candidates of a lane that are under way
-constexpr uint32_t estimate_threads = 512;      // for several
-constexpr uint32_t estimate_keys = 2;           // candidates of a lane at a time
+constexpr uint32_t estimate_one_ahead = 2;       // candidates of a lane that are under way
+constexpr uint32_t estimate_threads = 512;       // for several
+constexpr uint32_t estimate_keys = 2;            // candidates of a lane at a time
 constexpr uint32_t estimate_blocks_a_span = 2;
 // rerank, the choice: candidates of a block, for all of which one block is faster than several.
 constexpr uint32_t choose_block_candidates = 2048;
