@@ -11,7 +11,7 @@ namespace pkv::cuda {
 struct Runtime {
   cudaStream_t stream;
   uint32_t multiprocessors;
-  uint32_t compute_capability;  // 90 for 9.0
+  uint32_t compute_capability;  // 90 for 9.0; of the GPU, and of the code that it runs
   size_t shared_bytes;          // most shared memory of one block, beyond the 48 KiB that need no request
 };
 

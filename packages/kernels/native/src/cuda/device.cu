@@ -23,6 +23,9 @@ namespace pkv {
 namespace cuda {
 namespace {
 
+// For its attributes alone: all kernels are made for the same architectures.
+__global__ void any_kernel() {}
+
 Runtime runtime_on(cudaStream_t stream) {
   const auto attribute = [](cudaDeviceAttr which) {
     int value = 0;
@@ -32,8 +35,12 @@ Runtime runtime_on(cudaStream_t stream) {
   Runtime runtime{};
   runtime.stream = stream;
   runtime.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  // What the kernels were written out for may be less than what the GPU can do: then they have no clusters and no waits.
+  cudaFuncAttributes kernel{};
+  check(cudaFuncGetAttributes(&kernel, any_kernel), "cudaFuncGetAttributes");
   runtime.compute_capability =
-      10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor);
+      std::min(10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor),
+               static_cast<uint32_t>(kernel.ptxVersion));
   runtime.shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   return runtime;
 }
