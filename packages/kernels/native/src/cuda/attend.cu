@@ -124,8 +124,8 @@ __device__ bool attend_warp(const AttendArguments& a, const AttendedRow& row, co
 // Grid: [head_blocks, rows, KV heads]. Blocks without a piece come last, so that the others lie on different multiprocessors.
 template <class S>
 __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_constant__ AttendArguments a) {
-  extern __shared__ uint4 shared_memory[];
-  uint8_t* const shared = reinterpret_cast<uint8_t*>(shared_memory);
+  // Copies of a line of 128 bytes to less aligned memory are split, and what they read over the bus is read twice.
+  extern __shared__ __align__(128) uint8_t shared[];
   const Cache& cache = a.cache;
   if (a.waits_first) wait_for_predecessor();
   const uint32_t heads = a.step.row_count * cache.kv_heads;
