@@ -10,7 +10,6 @@ void rerank(Runtime& runtime, const StageParams& params) {
     estimate_queries(runtime, params);
     prioritize(runtime, params);
   }
-  choose_top(runtime, params);
   if (params.plan->estimate_mass) estimate_mass(runtime, params);
 }
 

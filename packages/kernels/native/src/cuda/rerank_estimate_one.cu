@@ -1,18 +1,17 @@
 // The first part of rerank where a KV head has one rotated query: estimates of the candidates from their codes
 // (candidate_rows.cuh), which are their priorities. A lane keeps its part of the query in registers, and of the rows that it
-// reads next several are under way while it works on one. The block counts the priorities of its span (spans.cuh).
+// reads next several are under way while it works on one. The block counts the priorities of its span, and the top K are
+// chosen (rerank_choose.cuh).
 #include "cuda/candidate_rows.cuh"
 #include "cuda/launch.h"
-#include "cuda/ordered_key.cuh"
-#include "cuda/priorities.cuh"
+#include "cuda/rerank_choose.cuh"
 #include "cuda/rerank_stages.h"
-#include "cuda/spans.cuh"
 #include "cuda/tuning.h"
 
 namespace pkv::cuda {
 namespace {
 
-constexpr uint32_t kThreads = tuning::estimate_one_threads;
+constexpr uint32_t kThreads = kBlockThreads;
 constexpr uint32_t kAhead = tuning::estimate_one_ahead;
 
 struct EstimateArguments {
@@ -50,9 +49,8 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
   constexpr uint32_t kLanes = kHeadDim / kLaneDims;  // of one candidate
   constexpr uint32_t kStride = kThreads / kLanes;    // candidates side by side
   __shared__ float values[kSigned];
-  __shared__ __align__(8) uint32_t counts[kCountBins];
-  __shared__ uint32_t warp_totals[kBlockWarps];
-  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) counts[bin] = 0;
+  __shared__ ChooseMemory memory;
+  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) memory.counts[bin] = 0;
   load_values(a.codec, values);
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
@@ -60,7 +58,8 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
   if (!is_searched(row_mode(cache, a.layer, a.step, row))) return;
   const Span span = span_of(candidates_of(plan, row_head), tuning::span_candidates, a.spans, number);
-  const Zone zone{cache, a.step.slot(row), a.layer, head};
+  const int32_t slot = a.step.slot(row);
+  const Zone zone{cache, slot, a.layer, head};
   const uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates;
   float* const estimates = plan.estimates + size_t{row_head} * plan.max_candidates;
   float* const priorities = plan.priorities + size_t{row_head} * plan.max_candidates;
@@ -106,10 +105,10 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
     const float priority = finite_priority(estimate);
     estimates[at] = estimate;
     priorities[at] = priority;
-    atomicAdd(&counts[priority_bin(ordered_key(priority))], 1);
+    atomicAdd(&memory.counts[priority_bin(ordered_key(priority))], 1);
   }
   __syncthreads();
-  write_reaching<kThreads>(counts, warp_totals, a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
+  choose_top(cache, plan, a.scratch, a.layer, slot, row_head, span, number, a.spans, memory);
 }
 
 }  // namespace

@@ -1,15 +1,12 @@
 // The second part of rerank where a KV head has several rotated queries: the queries' softmax-normalised estimates combined
 // to one priority a candidate (docs/mathematics.md §4). Reads the estimates, 4 bytes a candidate and query, from the second-level
-// cache. Every block joins the sums of all tiles anew, which is less than waiting for another.
+// cache. Every block joins the sums of all tiles anew, which is less than waiting for another. Then the top K are chosen
+// (rerank_choose.cuh).
 #include <cmath>
 
 #include "cuda/launch.h"
-#include "cuda/ordered_key.cuh"
-#include "cuda/overlap.cuh"
-#include "cuda/priorities.cuh"
+#include "cuda/rerank_choose.cuh"
 #include "cuda/rerank_stages.h"
-#include "cuda/spans.cuh"
-#include "cuda/step_rows.cuh"
 #include "cuda/tuning.h"
 
 namespace pkv::cuda {
@@ -29,8 +26,7 @@ struct PrioritizeArguments {
 };
 
 struct Memory {
-  alignas(8) uint32_t counts[kCountBins];
-  uint32_t warp_totals[kBlockWarps];
+  ChooseMemory choose;
   LogSum warp_sums[kBlockWarps];
   float log_sums[kMaxQueries];  // log-sum-exp of scale * estimate; NaN for a query without a finite estimate
 };
@@ -80,11 +76,11 @@ __device__ float priority_of(const float* estimates, size_t stride, uint32_t que
 // Grid: x = row and KV head, y = span of candidates.
 __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_constant__ PrioritizeArguments a) {
   __shared__ Memory memory;
-  let_successor_begin();
-  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.counts[bin] = 0;
+  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.choose.counts[bin] = 0;
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y, queries = plan.rotated_queries;
-  if (!is_searched(row_mode(a.cache, a.layer, a.step, row_head / a.cache.kv_heads))) return;
+  const uint32_t row = row_head / a.cache.kv_heads;
+  if (!is_searched(row_mode(a.cache, a.layer, a.step, row))) return;
   const uint32_t count = candidates_of(plan, row_head);
   const uint32_t tile = VoteScratch::tile_candidates(a.cache.head_dim);
   join_tiles(a.scratch.log_sums + size_t{row_head} * queries * a.scratch.most_tiles, queries, (count + tile - 1) / tile,
@@ -96,11 +92,10 @@ __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_
   for (uint32_t i = span.begin + threadIdx.x; i < span.end; i += kBlockThreads) {
     const float priority = priority_of(estimates + i, plan.max_candidates, queries, plan.group, a.scale, memory.log_sums);
     priorities[i] = priority;
-    atomicAdd(&memory.counts[priority_bin(ordered_key(priority))], 1);
+    atomicAdd(&memory.choose.counts[priority_bin(ordered_key(priority))], 1);
   }
   __syncthreads();
-  write_reaching(memory.counts, memory.warp_totals,
-                 a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
+  choose_top(a.cache, plan, a.scratch, a.layer, a.step.slot(row), row_head, span, number, a.spans, memory.choose);
 }
 
 }  // namespace

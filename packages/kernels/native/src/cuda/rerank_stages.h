@@ -4,13 +4,12 @@
 
 namespace pkv::cuda {
 
-// With one rotated query: estimates of the candidates, which are their priorities, and the counts of those.
+// With one rotated query: estimates of the candidates, which are their priorities, and the top K by them. Where the plan wants
+// no mass, its statistics become NaN.
 void estimate_one_query(const Runtime&, const StageParams&);
-// With several: estimates, then priorities and their counts.
+// With several: estimates, then the rest.
 void estimate_queries(const Runtime&, const StageParams&);
 void prioritize(const Runtime&, const StageParams&);
-// The top K by priority. Where the plan wants no mass, its statistics become NaN.
-void choose_top(const Runtime&, const StageParams&);
 // The statistics of the mass that is left out.
 void estimate_mass(const Runtime&, const StageParams&);
 

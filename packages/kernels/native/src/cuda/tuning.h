@@ -20,13 +20,12 @@ constexpr uint32_t span_blocks = 132;
 constexpr uint32_t span_candidates = 64;  // a span of candidates is a multiple of them
 
 // rerank, the estimates: random rows of 80 bytes want many loads in flight.
-constexpr uint32_t estimate_one_threads = 1024;  // for one rotated query
-constexpr uint32_t estimate_one_ahead = 2;       // candidates of a lane that are under way
+constexpr uint32_t estimate_one_ahead = 2;       // candidates of a lane that are under way, for one rotated query
 constexpr uint32_t estimate_threads = 512;       // for several
 constexpr uint32_t estimate_keys = 2;            // candidates of a lane at a time
 constexpr uint32_t estimate_blocks_a_span = 2;
-// rerank, the choice: candidates of a block, for all of which one block is faster than several.
-constexpr uint32_t choose_block_candidates = 2048;
+// rerank, the choice: room for the largest priorities of a span.
+constexpr uint32_t least_list_slots = 256;
 // rerank, the mass: a cluster a row and KV head. Eight blocks is what every GPU with clusters grants.
 constexpr uint32_t most_cluster_blocks = 8;
 constexpr uint32_t mass_block_candidates = 1024;

@@ -38,13 +38,16 @@ VoteScratch::VoteScratch(const Plan& plan) {
     return base + from;
   };
   const size_t heads = size_t{plan.max_rows} * plan.cache->kv_heads;
-  const size_t counts_bytes = most_spans(heads) * kCountBins * sizeof(uint32_t);
-  score_counts = reinterpret_cast<uint32_t*>(take(counts_bytes));
-  priority_counts = reinterpret_cast<uint32_t*>(take(counts_bytes));
+  const size_t spans = most_spans(heads);
+  score_counts = reinterpret_cast<uint32_t*>(take(spans * kCountBins * sizeof(uint32_t)));
   counted_spans = reinterpret_cast<uint32_t*>(take(heads * sizeof(uint32_t)));
   most_tiles = static_cast<uint32_t>(divide_up(plan.max_candidates, tile_candidates(plan.cache->head_dim)));
   log_sums = reinterpret_cast<LogSum*>(take(heads * plan.rotated_queries * most_tiles * sizeof(LogSum)));
-  listed = reinterpret_cast<ListedCandidate*>(take(heads * most_listed * sizeof(ListedCandidate)));
+  // A list has room for what the last bin of the K-th largest holds beside, or the block has to look at further digits.
+  const size_t most_listed = std::max<size_t>(plan.max_top_k + plan.max_top_k / 4, tuning::least_list_slots);
+  list_slots = static_cast<uint32_t>(divide_up(std::min<size_t>(most_listed, plan.max_candidates), 4) * 4);
+  list_keys = reinterpret_cast<uint32_t*>(take(spans * list_slots * sizeof(uint32_t)));
+  list_tokens = reinterpret_cast<uint32_t*>(take(spans * list_slots * sizeof(uint32_t)));
   choice_arrivals = reinterpret_cast<uint32_t*>(take(heads * sizeof(uint32_t)));
   end_bytes = at;
 }

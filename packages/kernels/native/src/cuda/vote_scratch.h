@@ -1,10 +1,11 @@
 // What the stages from collide to rerank tell each other beside the workspaces of a plan, in Plan::scratch behind attend's
 // part.
 //
-// The tokens of a row and KV head, and later its candidates, are cut into spans, a block each. A block counts what it meets
-// (scores, or the first bits of priorities) and leaves for every bin how many of its span reach it. So the next kernel needs
-// no pass of its own to find the cut, and each of its blocks knows how many of the spans before it are taken: its place in
-// the output. Nothing is added up across blocks, so nothing has to be cleared and nothing depends on an order.
+// The tokens of a row and KV head, and later its candidates, are cut into spans, a block each. Collide counts the scores of a
+// span and leaves for every bin how many of its span reach it. So select needs no pass of its own to find the cut, and each of
+// its blocks knows how many of the spans before it are taken: its place in the output. Rerank leaves the largest priorities of
+// every span in a list (rerank_choose.cuh). Nothing is added up across blocks, so nothing has to be cleared and nothing depends
+// on an order.
 #pragma once
 #include "core/operators.h"
 
@@ -15,20 +16,16 @@ constexpr uint32_t kCountBins = 2048;
 // sum * exp(largest) is the sum of the exponentials of some logits; largest is -infinity without any.
 struct LogSum { float largest, sum; };
 
-// A candidate among which rerank chooses: the ordered key of its priority, and its token in the zone.
-struct alignas(8) ListedCandidate { uint32_t key, token; };
-
 struct VoteScratch {
   uint32_t* score_counts;     // [spans, kCountBins]: scores of at least the bin; spans of one row and KV head after another
-  uint32_t* priority_counts;  // [spans, kCountBins]: likewise, keys of priorities whose first bits are at least the bin
   uint32_t* counted_spans;    // [max_rows, kv_heads]: spans that the last collide counted, 0 before the first one
   LogSum* log_sums;           // [max_rows, kv_heads, rotated_queries, most_tiles]: the logits of a tile of candidates
   uint32_t most_tiles;
-  ListedCandidate* listed;    // [max_rows, kv_heads, most_listed]
+  uint32_t* list_keys;        // [spans, list_slots]: ordered keys of the largest priorities of a span; 0 in slots left over
+  uint32_t* list_tokens;      // [spans, list_slots]: their tokens in the zone, ascending
+  uint32_t list_slots;        // at least max_top_k, or all candidates; a multiple of 4
   uint32_t* choice_arrivals;  // [max_rows, kv_heads]: blocks that have listed theirs; zero between launches
   size_t end_bytes;           // of the plan's scratch, attend's part included
-
-  static constexpr uint32_t most_listed = 8192;
 
   explicit VoteScratch(const Plan&);
 
