@@ -15,7 +15,9 @@ constexpr uint32_t kQueryWidth = kQueryHeads * kHeadDim, kSubspaces = kHeadDim /
 constexpr uint32_t kSinkTokens = 64, kRingTokens = 1024, kRingUsedTokens = 768;
 constexpr uint64_t kRecordBytes = 2 * kHeadDim * 2;
 constexpr uint64_t kHeadPageRecordBytes = PKV_PAGE_TOKENS * kRecordBytes;
-constexpr uint64_t kPatternHeadPages = 512;
+// What summaries repeat: a prime number of pages, so that the pages of a layer and head, a constant number of pages apart, have
+// keys of their own. Many copies of few keys would make ties of all that is chosen.
+constexpr uint64_t kPatternHeadPages = 2039;
 
 // Records on the device and in mapped host memory, and the summaries of as many keys. Keys and records are random and
 // know nothing of each other, which no time depends on. Records lie in slabs of a GiB, which hold runs of 16 pages:
@@ -25,7 +27,7 @@ struct Pools {
       : head_pages(record_bytes / kHeadPageRecordBytes),
         slab_bytes(std::min(kSlabBytes, head_pages * kHeadPageRecordBytes)),
         summaries(side.allocate(head_pages * PKV_SUMMARY_128_HEAD_PAGE_BYTES)) {
-    const std::vector<uint8_t> records = bf16_of(normals(kPatternHeadPages * kHeadPageRecordBytes / 16, 1));
+    const std::vector<uint8_t> records = bf16_of(normals(1 << 23, 1));
     for (uint64_t done = 0; done < head_pages * kHeadPageRecordBytes; done += slab_bytes) {
       device.push_back(side.allocate(slab_bytes));
       fill(side, device.back(), slab_bytes, records);
