@@ -6,8 +6,6 @@
 // A graph runs the layers in turn, whose records together fill the pool, pages in shuffled order; times are of CUDA events
 // around one launch of the graph, divided by its layers. Prints a JSON a line, one a case. Arguments: --pool-gib N
 // (default 16), --runs N (default 9).
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -20,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "cuda/host_arena.h"
 #include "cuda/launch.h"
 
 using namespace pkv;
@@ -33,38 +32,31 @@ constexpr size_t kSlabPages = 16;  // as the memory manager takes them
 static_assert(kZoneTokens / PKV_PAGE_TOKENS % kSlabPages == 0, "whole slabs");
 constexpr int kWarmUps = 2;
 
-// Page-locked memory of huge pages, touched by all cores before it is locked: many times faster than cudaHostAlloc.
+// Mapped host memory as a context takes it, filled by all cores.
 class HostPool {
  public:
-  HostPool(size_t bytes, const std::vector<uint8_t>& pattern) : bytes_(bytes) {
-    void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) throw device_failed("cuda", "no " + std::to_string(bytes) + " bytes of host memory");
-    data_ = static_cast<uint8_t*>(memory);
-    madvise(data_, bytes, MADV_HUGEPAGE);
+  HostPool(size_t bytes, const std::vector<uint8_t>& pattern) : bytes_(bytes), piece_(cuda::HostArena().allocate(bytes)) {
+    if (piece_.memory == nullptr) throw device_failed("cuda", "no " + std::to_string(bytes) + " bytes of host memory");
     const size_t workers = std::max(1u, std::thread::hardware_concurrency());
     const size_t each = (bytes + workers - 1) / workers;
     std::vector<std::thread> threads;
     for (size_t begin = 0; begin < bytes; begin += each) {
       threads.emplace_back([&, begin, end = std::min(bytes, begin + each)] {
         for (size_t at = begin; at < end; at += pattern.size()) {
-          std::memcpy(data_ + at, pattern.data(), std::min(pattern.size(), end - at));
+          std::memcpy(data() + at, pattern.data(), std::min(pattern.size(), end - at));
         }
       });
     }
     for (std::thread& thread : threads) thread.join();
-    check(cudaHostRegister(data_, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped), "cudaHostRegister");
   }
-  ~HostPool() {
-    cudaHostUnregister(data_);
-    munmap(data_, bytes_);
-  }
+  ~HostPool() { cuda::HostArena::free(piece_); }
   HostPool(const HostPool&) = delete;
-  uint8_t* data() const { return data_; }
+  uint8_t* data() const { return piece_.memory; }
   size_t bytes() const { return bytes_; }
 
  private:
-  uint8_t* data_;
   size_t bytes_;
+  cuda::HostArena::Piece piece_;
 };
 
 // Device memory of the whole program.

@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <system_error>
 #include <thread>
 
@@ -11,7 +12,6 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #endif
 
@@ -23,16 +23,6 @@ namespace {
 // Touching is zeroing: a few cores fill the memory's bandwidth, and a thread is worth its start from some 10 ms of work on.
 constexpr size_t kMostThreads = 16;
 constexpr size_t kThreadBytes = size_t{128} << 20;
-
-// Another wish: a device reads memory of its own socket faster, and the threads that touch it may run on any.
-void prefer_node(uint8_t* memory, size_t bytes, int numa_node) {
-  unsigned long nodes = 0;
-  constexpr int kMostNodes = static_cast<int>(8 * sizeof nodes);
-  if (numa_node < 0 || numa_node >= kMostNodes) return;
-  nodes = 1ul << numa_node;
-  constexpr int kPreferred = 1;  // MPOL_PREFERRED of <numaif.h>, which is not on every machine
-  syscall(SYS_mbind, memory, bytes, kPreferred, &nodes, kMostNodes + 1, 0);
-}
 
 // Faults all pages in; false when the system has no memory for them.
 bool populate(uint8_t* memory, size_t bytes) {
@@ -48,8 +38,10 @@ bool populate(uint8_t* memory, size_t bytes) {
   return true;
 }
 
-// The same by several threads, each a share of whole huge pages.
-bool populate_together(uint8_t* memory, size_t bytes) {
+}  // namespace
+
+// Each thread takes a share of whole huge pages.
+bool touch_host_pages(uint8_t* memory, size_t bytes) {
   const size_t threads = std::min({static_cast<size_t>(usable_cores()), kMostThreads, bytes / kThreadBytes + 1});
   const size_t share = whole_huge_pages((bytes + threads - 1) / threads);
   std::atomic<bool> populated{true};
@@ -71,9 +63,7 @@ bool populate_together(uint8_t* memory, size_t bytes) {
   return populated;
 }
 
-}  // namespace
-
-uint8_t* map_host_pages(size_t bytes, int numa_node) {
+uint8_t* map_host_pages(size_t bytes) {
   if (bytes > SIZE_MAX - 2 * kHugePageBytes) return nullptr;
   bytes = whole_huge_pages(bytes);
   // One huge page more than wanted, then cut to alignment.
@@ -86,10 +76,7 @@ uint8_t* map_host_pages(size_t bytes, int numa_node) {
   if (before != kHugePageBytes) munmap(from + before + bytes, kHugePageBytes - before);
   uint8_t* const memory = from + before;
   madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: without huge pages it works all the same
-  // A child process of fork() would make its parent write to copies of the pages, which a device does not know.
-  madvise(memory, bytes, MADV_DONTFORK);
-  prefer_node(memory, bytes, numa_node);
-  if (populate_together(memory, bytes)) return memory;
+  if (touch_host_pages(memory, bytes)) return memory;
   munmap(memory, bytes);
   return nullptr;
 }
@@ -98,8 +85,13 @@ void unmap_host_pages(uint8_t* memory, size_t bytes) noexcept { munmap(memory, w
 
 #else
 
-uint8_t* map_host_pages(size_t, int) { return nullptr; }
+uint8_t* map_host_pages(size_t) { return nullptr; }
 void unmap_host_pages(uint8_t*, size_t) noexcept {}
+
+bool touch_host_pages(uint8_t* memory, size_t bytes) {
+  std::memset(memory, 0, bytes);
+  return true;
+}
 
 #endif
 

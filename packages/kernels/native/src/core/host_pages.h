@@ -16,10 +16,13 @@ constexpr bool kMapsHostPages = false;
 
 inline size_t whole_huge_pages(size_t bytes) { return (bytes + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes; }
 
-// whole_huge_pages(bytes) zeroed bytes, aligned to huge pages and made of them where the system likes, near the processors
-// of `numa_node` if that is not negative and there is room. They are touched, by several threads where they are many: what
+// whole_huge_pages(bytes) zeroed bytes, aligned to huge pages and made of them where the system likes. They are touched: what
 // was granted is there. Null when the system has none. `unmap_host_pages` gives them back.
-uint8_t* map_host_pages(size_t bytes, int numa_node = -1);
+uint8_t* map_host_pages(size_t bytes);
 void unmap_host_pages(uint8_t* memory, size_t bytes) noexcept;
+
+// Makes the system provide pages of zeros that were never touched, with several threads where they are many. False when it
+// has no memory for them.
+bool touch_host_pages(uint8_t* memory, size_t bytes);
 
 }  // namespace pkv

@@ -124,7 +124,7 @@ class CudaDevice final : public Device {
   explicit CudaDevice(std::string detail)
       : detail_(std::move(detail)), runtime_(runtime_on(stream_)), memory_(stream_, side_), times_wanted_(times_wanted()) {
     const std::string& complaint = memory_.host_arena().complaint();
-    if (!complaint.empty()) detail_ += ", pages locked by cudaHostAlloc (cudaHostRegister: " + complaint + ")";
+    if (!complaint.empty()) detail_ += ", host memory of cudaHostAlloc (" + complaint + ")";
   }
   ~CudaDevice() override {
     cudaStreamSynchronize(stream_);

@@ -39,9 +39,9 @@ uint8_t* DeviceMemory::allocate(size_t bytes, MemoryKind kind) {
   const uint64_t available = available_bytes(kind);
   if (bytes > available) throw out_of_memory(kind_name(kind), bytes, available);
   const HostArena::Piece piece =
-      kind == MemoryKind::device ? HostArena::Piece{allocate_device(bytes), 0} : host_arena_.allocate(bytes);
+      kind == MemoryKind::device ? HostArena::Piece{allocate_device(bytes), false} : host_arena_.allocate(bytes);
   if (piece.memory == nullptr) throw out_of_memory(kind_name(kind), bytes, available);
-  const Place place{kind, piece.registered_bytes};
+  const Place place{kind, piece.managed};
   try {
     const std::lock_guard<std::mutex> lock(mutex_);
     allocated_.emplace(piece.memory, place);
@@ -89,7 +89,7 @@ void DeviceMemory::release(uint8_t* memory, const Place& place) const noexcept {
   if (place.kind == MemoryKind::device) {
     cudaFree(memory);
   } else {
-    HostArena::free({memory, place.registered_bytes});
+    HostArena::free({memory, place.managed});
   }
   cudaGetLastError();
 }

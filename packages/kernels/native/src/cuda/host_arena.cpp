@@ -11,20 +11,20 @@
 namespace pkv::cuda {
 namespace {
 
-// Kernels use the host's address: with unified addressing, which a context demands, it is nearly everywhere the device's.
-bool has_one_address(uint8_t* memory) {
-  void* seen = nullptr;
-  return cudaHostGetDevicePointer(&seen, memory, 0) == cudaSuccess && seen == memory;
+cudaError_t advise(void* memory, size_t bytes, cudaMemoryAdvise advice, cudaMemLocationType type, int id) {
+  cudaMemLocation location{};
+  location.type = type;
+  location.id = id;
+  return cudaMemAdvise(memory, bytes, advice, location);
 }
 
-// Whether touched pages could be registered; if not, `complaint` says why. No error of CUDA is left behind.
-bool register_pages(uint8_t* memory, size_t bytes, std::string& complaint) {
-  const cudaError_t status = cudaHostRegister(memory, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
-  if (status == cudaSuccess && has_one_address(memory)) return true;
-  complaint = status == cudaSuccess ? "host and device know it by different addresses" : cudaGetErrorString(status);
-  if (status == cudaSuccess) cudaHostUnregister(memory);
-  cudaGetLastError();
-  return false;
+// Whether the memory will stay on the host, whoever touches it, and the device will know where it is without a fault.
+bool keep_on_host(void* memory, size_t bytes, int numa_node) {
+  constexpr cudaMemoryAdvise kPlace = cudaMemAdviseSetPreferredLocation;
+  const bool placed =
+      (numa_node >= 0 && advise(memory, bytes, kPlace, cudaMemLocationTypeHostNuma, numa_node) == cudaSuccess) ||
+      advise(memory, bytes, kPlace, cudaMemLocationTypeHost, 0) == cudaSuccess;
+  return placed && advise(memory, bytes, cudaMemAdviseSetAccessedBy, cudaMemLocationTypeDevice, kDevice) == cudaSuccess;
 }
 
 }  // namespace
@@ -35,34 +35,47 @@ HostArena::HostArena() {
     complaint_ = "PARISKV_HOST_MEMORY=driver";
     return;
   }
-  std::ifstream(bus_folder() + "numa_node") >> numa_node_;
-  uint8_t* const memory = map_host_pages(kHugePageBytes);
-  if (memory == nullptr) {
-    complaint_ = "no huge page to be had";
+  int both_at_once = 0;
+  check(cudaDeviceGetAttribute(&both_at_once, cudaDevAttrConcurrentManagedAccess, kDevice), "cudaDeviceGetAttribute");
+  if (both_at_once == 0) {
+    complaint_ = "host and device cannot use managed memory at once";
     return;
   }
-  if (register_pages(memory, kHugePageBytes, complaint_)) cudaHostUnregister(memory);
-  unmap_host_pages(memory, kHugePageBytes);
+  std::ifstream(bus_folder() + "numa_node") >> numa_node_;
+  uint8_t* const memory = allocate_managed(kHugePageBytes);
+  if (memory == nullptr) {
+    complaint_ = "no managed memory to be had";
+    return;
+  }
+  cudaFree(memory);
+}
+
+// Null where there is none. No error of CUDA is left behind.
+uint8_t* HostArena::allocate_managed(size_t bytes) const {
+  void* memory = nullptr;
+  if (cudaMallocManaged(&memory, bytes) == cudaSuccess) {
+    if (keep_on_host(memory, bytes, numa_node_) && touch_host_pages(static_cast<uint8_t*>(memory), bytes)) {
+      return static_cast<uint8_t*>(memory);
+    }
+    cudaFree(memory);
+  }
+  cudaGetLastError();
+  return nullptr;
 }
 
 HostArena::Piece HostArena::allocate(size_t bytes) const {
-  if (complaint_.empty() && bytes >= kHugePageBytes) {
-    const size_t whole_bytes = whole_huge_pages(bytes);
-    uint8_t* const memory = map_host_pages(whole_bytes, numa_node_);
-    if (memory == nullptr) return {nullptr, 0};
-    std::string complaint;
-    if (register_pages(memory, whole_bytes, complaint)) return {memory, whole_bytes};
-    unmap_host_pages(memory, whole_bytes);  // too large to be registered, perhaps not for the driver's own allocator
-  }
+  if (complaint_.empty() && bytes >= kHugePageBytes) return {allocate_managed(bytes), true};
   void* memory = nullptr;
   const cudaError_t status = cudaHostAlloc(&memory, bytes, cudaHostAllocPortable | cudaHostAllocMapped);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
-    return {nullptr, 0};
+    return {nullptr, false};
   }
   check(status, "cudaHostAlloc");
-  const Piece piece{static_cast<uint8_t*>(memory), 0};
-  if (!has_one_address(piece.memory)) {
+  const Piece piece{static_cast<uint8_t*>(memory), false};
+  // Kernels use the host's address: with unified addressing, which a context demands, it is nearly everywhere the device's.
+  void* seen = nullptr;
+  if (cudaHostGetDevicePointer(&seen, memory, 0) != cudaSuccess || seen != memory) {
     free(piece);
     throw unsupported("page-locked memory that host and device know by different addresses");
   }
@@ -72,9 +85,8 @@ HostArena::Piece HostArena::allocate(size_t bytes) const {
 
 // Failures are those of work done earlier, or of a process that ends: nobody is left to be told.
 void HostArena::free(const Piece& piece) noexcept {
-  if (piece.registered_bytes != 0) {
-    cudaHostUnregister(piece.memory);
-    unmap_host_pages(piece.memory, piece.registered_bytes);
+  if (piece.managed) {
+    cudaFree(piece.memory);
   } else {
     cudaFreeHost(piece.memory);
   }

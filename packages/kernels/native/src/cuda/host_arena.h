@@ -1,4 +1,4 @@
-// Page-locked host memory that kernels read and write in place, by the address that the host knows.
+// Host memory that kernels read and write in place, by the address that the host knows.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -6,27 +6,29 @@
 
 namespace pkv::cuda {
 
-// Large pieces are pages of the system that are touched and then registered with the driver; small ones, and all where
-// registering does not work or the environment has PARISKV_HOST_MEMORY=driver, come from the driver's own allocator. By
-// measurement (H200, CUDA 13.0): cudaHostAlloc makes 2 to 3 GB/s, registering touched memory 22 GB/s and touched huge pages
-// 56 GB/s, and a pool is tens of GB.
+// Large pieces are managed memory that is told to stay on the host; small ones, and all where managed memory cannot be used by
+// both sides at once or the environment has PARISKV_HOST_MEMORY=driver, come from cudaHostAlloc (docs/decisions/0012). The
+// device finds managed memory by page tables of 2 MiB, and all other host memory by tables of 4 KiB, which it reads anew for
+// nearly every record that a step fetches.
 class HostArena {
  public:
-  // Finds the device's place, registers one huge page and gives it back, to see whether that works here.
+  // Finds the device's place, takes one managed page and gives it back, to see whether that works here.
   HostArena();
 
   struct Piece {
-    uint8_t* memory;         // null: the machine has none
-    size_t registered_bytes; // 0: from the driver's allocator
+    uint8_t* memory;  // null: the machine has none
+    bool managed;
   };
   // Zeroed. Throws device_failed for failures that are not about memory.
   Piece allocate(size_t bytes) const;
   static void free(const Piece& piece) noexcept;
 
-  // Why nothing is registered; empty where it works.
+  // Why no memory is managed; empty where it works.
   const std::string& complaint() const { return complaint_; }
 
  private:
+  uint8_t* allocate_managed(size_t bytes) const;
+
   int numa_node_ = -1;  // of the device; -1: unknown, or there is only one
   std::string complaint_;
 };
