@@ -1,27 +1,12 @@
 // Prints docs/benchmarks/h200.md from docs/benchmarks/h200.json:  node tools/bench/h200-page.mjs [--check]
 import { fileURLToPath } from "node:url";
+import { hotSetPart, hotStepsOf2048 } from "./h200-page-hot-set.mjs";
 import { largePart, modelPart } from "./h200-page-runs.mjs";
-import { NOT_MEASURED, table } from "./h200-table.mjs";
+import { NOT_MEASURED, percent, spread, table, us } from "./h200-table.mjs";
+import { MUST_2048_US, TARGETS } from "./h200-targets.mjs";
 import { printPage } from "./print-page.mjs";
 
-/**
- * What the design asks for, in microseconds, at K = 100 with the paper's budgets, and the fastest dense attention that it
- * compares with. Its authors measured on an H200; a figure that they left out is null.
- */
-const TARGETS = {
-  "32768x1": { mapped: [48, 28], device: [36, 22], dense: 37 },
-  "131072x1": { mapped: [60, 38], device: [45, 28], dense: 127 },
-  "524288x1": { mapped: [100, 65], device: [85, 52], dense: 470 },
-  "1048576x1": { mapped: [150, 95], device: [130, 80], dense: 929 },
-  "131072x8": { mapped: [240, 160], device: [160, 110], dense: 927 },
-};
-/** At K = 2048, records on the host, 128K tokens. */
-const MUST_2048_US = 130;
 const STAGES = ["probe", "collide", "select", "rerank", "attend"];
-
-const us = (row) => (row ? row.medianUs.toFixed(row.medianUs < 10 ? 1 : 0) : "–");
-const spread = (row) => (row ? `${us(row)} (${row.lowUs.toFixed(1)}–${row.highUs.toFixed(1)})` : "–");
-const percent = (/** @type {number} */ share) => `${(100 * share).toFixed(0)} %`;
 
 /** The page, from the raw figures alone. */
 export function h200Page(result) {
@@ -148,7 +133,7 @@ ${table(
 
 ### More keys
 
-Medians. At 128K with records on the host, K = 2048, the design asks for ${MUST_2048_US} µs at most.
+Medians. At 128K with records on the host, K = 2048, the design asks for ${MUST_2048_US} µs at most.${hotStepsOf2048(result)}
 
 ${table(["context", "records", "policy", "K = 100", "K = 1024", "K = 2048"], more, 3)}
 
@@ -195,24 +180,6 @@ ${
     ? `${table(
         ["stage", "µs a page", "G keys/s", "GB/s"],
         rows.map(([title, key]) => [title, ...cells(ingest[key])]),
-      )}\n`
-    : NOT_MEASURED
-}`;
-}
-
-/** The lines of the hot set's own bench, whatever columns they have. */
-function hotSetPart({ hotSet }) {
-  const columns = [...new Set(hotSet.flatMap(Object.keys))];
-  const cell = (value) => (typeof value === "number" ? `${Number(value.toPrecision(4))}` : `${value ?? "–"}`);
-  return `## The hot set
-
-Records that attention fetched stay on the device for the next steps.
-
-${
-  hotSet.length > 0
-    ? `${table(
-        columns,
-        hotSet.map((row) => columns.map((column) => cell(row[column]))),
       )}\n`
     : NOT_MEASURED
 }`;

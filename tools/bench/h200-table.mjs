@@ -8,3 +8,8 @@ export function table(/** @type {string[]} */ titles, /** @type {string[][]} */ 
   const align = titles.map((_, index) => (index < texts ? "---" : "---:"));
   return [titles, align, ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
+
+/** The median of a case in microseconds, and with it its tenth and ninetieth percentile. */
+export const us = (row) => (row ? row.medianUs.toFixed(row.medianUs < 10 ? 1 : 0) : "–");
+export const spread = (row) => (row ? `${us(row)} (${row.lowUs.toFixed(1)}–${row.highUs.toFixed(1)})` : "–");
+export const percent = (/** @type {number} */ share) => `${(100 * share).toFixed(0)} %`;

@@ -77,7 +77,9 @@ function longRuns(/** @type {any[]} */ of) {
   ];
 }
 
-const [machine, ...cases] = lines("stages");
+const [machine, ...steps] = lines("stages");
+/** Steps with a hot set have its lines; what is compared with them is without. */
+const isCold = (/** @type {{ hotLines?: number }} */ row) => row.hotLines === undefined;
 const [sdpaRun, ...sdpa] = lines("sdpa");
 const [doctor] = lines("doctor");
 const result = {
@@ -91,12 +93,13 @@ const result = {
   parts: Object.fromEntries([...parts].map(([name, { seconds, status }]) => [name, { seconds, status }])),
   checks,
   machine,
-  cases,
+  cases: steps.filter(isCold),
+  hotSteps: steps.filter((row) => !isCold(row)),
   sdpaRun,
   sdpa,
   ingest: lines("ingest")[0],
   hotSet: lines("hot_set"),
-  driverMemory: lines("driver_memory").slice(1),
+  driverMemory: lines("driver_memory").slice(1).filter(isCold),
   doctor,
   demo: lines("demo").map((run) => ({ ...run, modes: run.modes.map(({ tokenIds, ...mode }) => mode) })),
   listLong: lines("list_long"),

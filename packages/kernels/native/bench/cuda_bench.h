@@ -30,12 +30,11 @@ inline Spread spread_of(std::vector<double> samples) {
 }
 
 // Seconds of a tape's runs by the wall clock, its launch and the wait for its end included. `before` is called before
-// each run, outside the time.
+// each run, outside the time; the first `warm_runs` do not count.
 template <class Before>
-Spread time_tape(const Side& side, const Owned<pkv_tape>& tape, int runs, Before&& before) {
-  constexpr int kWarmRuns = 2;
+Spread time_tape(const Side& side, const Owned<pkv_tape>& tape, int runs, Before&& before, int warm_runs = 2) {
   std::vector<double> seconds;
-  for (int run = -kWarmRuns; run < runs; ++run) {
+  for (int run = -warm_runs; run < runs; ++run) {
     before();
     must(pkv_context_synchronize(side.context()));
     const auto start = std::chrono::steady_clock::now();

@@ -1,11 +1,12 @@
 // Sequences of one length in a cache of as many layers as fill a pool of records, for steps of single layers.
 //
 // As real sequences have it: the layers take turns, their records together fill the pool, pages lie in shuffled order,
-// and no two steps have the same queries, so that no step finds its keys in a cache or their addresses translated.
+// and no two steps have the same queries, so that no step finds its keys in a cache or their addresses translated. Where
+// queries drift about a base, as those of a text do, a hot set may keep the keys that are wanted again.
 #pragma once
 #include <numeric>
 
-#include "cuda_bench.h"
+#include "cuda_queries.h"
 
 namespace bench {
 
@@ -15,7 +16,9 @@ constexpr uint32_t kQueryWidth = kQueryHeads * kHeadDim, kSubspaces = kHeadDim /
 constexpr uint32_t kSinkTokens = 64, kRingTokens = 1024, kRingUsedTokens = 768;
 constexpr uint64_t kRecordBytes = 2 * kHeadDim * 2;
 constexpr uint64_t kHeadPageRecordBytes = PKV_PAGE_TOKENS * kRecordBytes;
-constexpr uint64_t kPatternHeadPages = 512;
+// What summaries repeat: a prime number of pages, so that the pages of a layer and head, a constant number of pages apart, have
+// keys of their own. Many copies of few keys would make ties of all that is chosen.
+constexpr uint64_t kPatternHeadPages = 2039;
 
 // Records on the device and in mapped host memory, and the summaries of as many keys. Keys and records are random and
 // know nothing of each other, which no time depends on. Records lie in slabs of a GiB, which hold runs of 16 pages:
@@ -25,7 +28,7 @@ struct Pools {
       : head_pages(record_bytes / kHeadPageRecordBytes),
         slab_bytes(std::min(kSlabBytes, head_pages * kHeadPageRecordBytes)),
         summaries(side.allocate(head_pages * PKV_SUMMARY_128_HEAD_PAGE_BYTES)) {
-    const std::vector<uint8_t> records = bf16_of(normals(kPatternHeadPages * kHeadPageRecordBytes / 16, 1));
+    const std::vector<uint8_t> records = bf16_of(normals(1 << 23, 1));
     for (uint64_t done = 0; done < head_pages * kHeadPageRecordBytes; done += slab_bytes) {
       device.push_back(side.allocate(slab_bytes));
       fill(side, device.back(), slab_bytes, records);
@@ -97,16 +100,15 @@ class Layers {
     invalid_keys_ = side.allocate(heads * 4);
     budget_ = side.allocate(uint64_t{batch} * layers * PKV_BUDGET_FIELDS * 4);
     calibration_ = side.upload(codec_.identity(uint64_t{layers} * kKvHeads));
-    make_cache();
+    make_cache(0);
     std::vector<int32_t> rows;
     for (uint32_t slot = 0; slot < batch; ++slot)
       rows.insert(rows.end(), {static_cast<int32_t>(slot),
                                static_cast<int32_t>(kSinkTokens + zone_tokens + kRingUsedTokens - 1)});
     rows_ = side.upload(rows);
     steps = (kLeastSteps + layers - 1) / layers * layers;
-    queries_ = side.allocate(query_floats() * 4);
+    queries_ = std::make_unique<Queries>(side, layers, steps, uint64_t{batch} * kQueryWidth);
     out_ = side.allocate(uint64_t{batch} * kQueryWidth * 4);
-    noise_ = normals(query_floats() + kNoiseFloats, 5);
   }
 
   void place_records(bool on_device) {
@@ -121,8 +123,10 @@ class Layers {
     Side::write(page_address_, addresses);
   }
 
-  void plan_for(const Policy& policy, uint32_t k) {
+  // A hot set is empty at first.
+  void plan_for(const Policy& policy, uint32_t k, bool with_hot_set = false) {
     top_k = k;
+    if (with_hot_set || hot_lines > 0) make_cache(with_hot_set ? hot_lines_for(k) : 0);
     const double share = std::ceil(policy.candidate_share * zone_tokens);
     candidates = std::min(zone_tokens, std::max(static_cast<uint32_t>(share), policy.least_candidates_a_key * k));
     pkv_plan_params params = {};
@@ -150,23 +154,51 @@ class Layers {
     Side::write(budget_, budgets);
   }
 
-  // Seconds of one step of one layer; `stage` is a verb, or "whole".
+  // Seconds of one step of one layer; `stage` is a verb, or "whole". A hot set is given the steps first that it takes to fill.
   Spread time(const std::string& stage, int runs, uint32_t step_count) {
     const Owned<pkv_tape> tape = side_.record([&] {
       for (uint32_t step = 0; step < step_count; ++step) queue(stage, step);
     });
-    const Spread spread = time_tape(side_, tape, runs, [&] { next_queries(); });
+    const uint32_t warm_steps = hot_lines > 0 ? kFillSteps * layers : 1;
+    const auto warm_runs = static_cast<int>(std::max(2u, (warm_steps + step_count - 1) / step_count));
+    const Spread spread = time_tape(side_, tape, runs, [&] { queries_->draw(drift); }, warm_runs);
     return {spread.median / step_count, spread.low / step_count, spread.high / step_count};
   }
 
+  // Of the keys that the last step of each layer fetched, the share that the hot set had.
+  double hit_rate() const {
+    pkv_buffer* all = nullptr;
+    uint64_t bytes = 0;
+    must(pkv_plan_buffer(plan_.get(), &all, &bytes));
+    const Buffer workspaces(all);
+    const auto sum = [&](uint32_t field) {  // [layers, rows, kKvHeads] i32
+      uint64_t offset_bytes = 0;
+      must(pkv_plan_field(plan_.get(), field, &offset_bytes));
+      const auto counts = Side::read<int32_t>(workspaces, size_t{layers} * batch * kKvHeads, offset_bytes);
+      return std::accumulate(counts.begin(), counts.end(), 0.0);
+    };
+    return sum(PKV_PLAN_FIELD_HOT_HITS) / sum(PKV_PLAN_FIELD_SELECTED_COUNT);
+  }
+
   uint32_t zone_tokens, batch, layers = 0, candidates = 0, top_k = 0;
-  uint32_t steps = 0;  // of one tape: a whole number of rounds over the layers, enough that its launch weighs little
+  uint32_t hot_lines = 0;  // of a row, layer and KV head
+  double drift = 1;        // of the queries of a layer, from step to step
+  uint32_t steps = 0;      // of one tape: a whole number of rounds over the layers, enough that its launch weighs little
 
  private:
-  static constexpr uint32_t kLeastSteps = 64;
-  static constexpr size_t kNoiseFloats = 1 << 20;
+  static constexpr uint32_t kLeastSteps = 64, kFillSteps = 16;
 
-  void make_cache() {
+  // Room for the keys of four steps, as far as a hot set goes.
+  static uint32_t hot_lines_for(uint32_t k) {
+    uint32_t lines = 4;
+    while (lines < 4 * k && lines < PKV_MOST_HOT_LINES) lines *= 2;
+    return lines;
+  }
+  void make_cache(uint32_t lines) {
+    hot_lines = lines;
+    const uint64_t all_lines = uint64_t{batch} * layers * kKvHeads * lines;
+    hot_tags_ = side_.allocate(all_lines * 4);
+    hot_records_ = side_.allocate(all_lines * kRecordBytes);
     pkv_cache_params params = {};
     params.layers = layers;
     params.kv_heads = kKvHeads;
@@ -186,20 +218,19 @@ class Layers {
     params.invalid_keys.buffer = invalid_keys_.get();
     params.budget.buffer = budget_.get();
     params.calibration.buffer = calibration_.get();
+    params.hot_lines = hot_lines;
+    params.hot_tags.buffer = hot_tags_.get();
+    params.hot_records.buffer = hot_records_.get();
     codec_.put(params);
     pkv_cache* cache = nullptr;
     must(pkv_cache_create(side_.context(), &params, &cache));
     cache_.reset(cache);
   }
-  uint64_t query_floats() const { return uint64_t{steps} * batch * kQueryWidth; }
-  void next_queries() {
-    noise_at_ = (noise_at_ + 4099 * kHeadDim) % kNoiseFloats;
-    must(pkv_buffer_write(queries_.get(), 0, &noise_[noise_at_], query_floats() * 4));
-  }
   void queue(const std::string& stage, uint32_t step) {
     const uint32_t layer = step % layers;
     const pkv_step rows = {{rows_.get(), 0}, batch};
-    const pkv_rows q = {queries_.get(), uint64_t{step} * batch * kQueryWidth * 4, kQueryWidth};
+    const pkv_ref queries = queries_->of_step(step);
+    const pkv_rows q = {queries.buffer, queries.offset_bytes, kQueryWidth};
     const pkv_stage_params params = {plan_.get(), layer, rows};
     const pkv_probe_params probe = {plan_.get(), layer, rows, q};
     const pkv_attend_params attend = {plan_.get(), layer, rows, q, {out_.get(), 0, kQueryWidth}};
@@ -215,11 +246,10 @@ class Layers {
   const Pools& pools_;
   Codec codec_;
   Buffer zones_, page_table_, page_address_, window_, id_counts_, invalid_keys_, budget_, calibration_;
-  Buffer rows_, queries_, out_;
+  Buffer hot_tags_, hot_records_, rows_, out_;
+  std::unique_ptr<Queries> queries_;
   Owned<pkv_cache> cache_;
   Owned<pkv_plan> plan_;
-  std::vector<float> noise_;
-  size_t noise_at_ = 0;
 };
 
 }  // namespace bench
