@@ -133,7 +133,8 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
   const uint32_t query_group = cache.query_group;
   const size_t out_offset = size_t{head} * query_group * S::head_dim;
-  const int32_t slot = a.step.slot(row);
+  const StepRow step_row(cache, a.plan, a.layer, a.step, row);
+  const int32_t slot = step_row.slot;
   if (slot < 0) {
     wait_for_predecessor();
     for (uint32_t i = threadIdx.x; block == 0 && i < query_group * S::head_dim; i += S::threads) {
@@ -141,7 +142,7 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
     }
     return;
   }
-  const bool dense = row_mode(cache, a.layer, a.step, row) == PKV_MODE_DENSE;
+  const bool dense = step_row.mode == PKV_MODE_DENSE;
   const AttendedRow attended(a.plan, cache, a.layer, row_head, head, slot, a.step.position(row), dense, a.scratch.places);
   // A row that has fewer keys than it wants has pieces with less to do; one without any joins as nothing.
   const uint32_t tokens = attended.positions + attended.wanted;

@@ -56,14 +56,15 @@ __global__ void __launch_bounds__(kThreads, 1) collide_kernel(const __grid_const
   __shared__ __align__(8) uint32_t counts[kCountBins];
   __shared__ uint32_t warp_totals[kBlockWarps];
 
-  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) counts[bin] = 0;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y;
   const uint32_t row = row_head / a.cache.kv_heads, head = row_head % a.cache.kv_heads;
-  const bool votes = row_mode(a.cache, a.layer, a.step, row) == PKV_MODE_VOTE;
+  const StepRow step_row(a.cache, a.plan, a.layer, a.step, row);
+  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) counts[bin] = 0;
+  const bool votes = step_row.mode == PKV_MODE_VOTE;
   if (number == 0 && threadIdx.x == 0) a.scratch.counted_spans[row_head] = votes ? a.spans : 0;
   if (!votes) return;
-  const int32_t slot = a.step.slot(row);
-  const uint32_t tokens = plan_zone_tokens(a.cache, a.plan, slot);
+  const int32_t slot = step_row.slot;
+  const uint32_t tokens = step_row.zone_tokens;
   const Span span = span_of(tokens, PKV_PAGE_TOKENS, a.spans, number);
   const uint32_t pages = (span.end - span.begin + PKV_PAGE_TOKENS - 1) / PKV_PAGE_TOKENS;
 

@@ -28,9 +28,8 @@ __device__ uint32_t block_prefix(uint32_t value, uint32_t (&warp_totals)[kBlockW
   if (lane == 31) warp_totals[warp] = in_warp;
   __syncthreads();
   const uint32_t of_lane = lane < kThreads / 32 ? warp_totals[lane] : 0;
-  const uint32_t warps = inclusive_prefix(of_lane);
-  total = __shfl_sync(kAllLanes, warps, 31);
-  const uint32_t warps_before = __shfl_sync(kAllLanes, warps - of_lane, warp);
+  total = __reduce_add_sync(kAllLanes, of_lane);
+  const uint32_t warps_before = __reduce_add_sync(kAllLanes, lane < warp ? of_lane : 0);
   __syncthreads();
   return warps_before + in_warp - value;
 }

@@ -18,17 +18,16 @@ __global__ void __launch_bounds__(tuning::hot_set_threads)
   wait_for_predecessor();
   let_successor_begin();
   const uint32_t row_head = blockIdx.x, row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
-  const int32_t slot = step.slot(row);
+  const StepRow step_row(cache, plan, layer, step, row);
+  const int32_t slot = step_row.slot;
   // Rows of one slot share its lines: the first one has them, the others go without.
   bool is_first = true;
   for (uint32_t earlier = threadIdx.x; earlier < row; earlier += blockDim.x) {
     is_first = is_first && step.slot(earlier) != slot;
   }
   is_first = __syncthreads_and(is_first) != 0;
-  const int32_t mode = row_mode(cache, layer, step, row);
-  const bool is_searched = mode == PKV_MODE_VOTE || mode == PKV_MODE_SCAN;
   const uint32_t count =
-      is_searched ? min(static_cast<uint32_t>(max(plan.selected_count[row_head], 0)), plan.max_top_k) : 0;
+      step_row.is_searched() ? min(static_cast<uint32_t>(max(plan.selected_count[row_head], 0)), plan.max_top_k) : 0;
   uint32_t* const places = all_places + size_t{row_head} * plan.max_top_k;
   uint32_t hits = 0;
   if (is_first && count > 0) {

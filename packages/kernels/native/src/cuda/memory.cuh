@@ -1,10 +1,11 @@
-// Reads of memory that a kernel does not write and meets once: they pass by the first-level cache. They are volatile so that
-// the compiler leaves them together where they are written, all under way before the first is used.
+// Ways to read memory that say more than a load does.
 #pragma once
 #include <cstdint>
 
 namespace pkv::cuda {
 
+// Of memory that a kernel does not write and meets once: these pass by the first-level cache. They are volatile so that the
+// compiler leaves them together where they are written, all under way before the first is used.
 __device__ inline uint32_t load_once(const uint32_t* from) {
   uint32_t value;
   asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(value) : "l"(from));
@@ -18,5 +19,19 @@ __device__ inline uint4 load_once(const uint4* from) {
                : "l"(from));
   return value;
 }
+
+// Likewise, of what every thread of a block asks for: a load that stays in front of the branches behind it.
+__device__ inline int32_t load_early(const int32_t* from) {
+  int32_t value;
+  asm volatile("ld.global.nc.s32 %0, [%1];" : "=r"(value) : "l"(from));
+  return value;
+}
+
+// Starts a copy to shared memory that passes through no register, and awaits all that this thread has started.
+__device__ inline void copy_async(uint32_t* to_shared, const uint32_t* from) {
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(to_shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+__device__ inline void await_async_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 }  // namespace pkv::cuda

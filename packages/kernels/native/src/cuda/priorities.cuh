@@ -2,23 +2,22 @@
 #pragma once
 #include <cmath>
 
+#include "cuda/memory.cuh"
 #include "cuda/vote_scratch.h"
 
 namespace pkv::cuda {
 
-// Whether a row in this mode has candidates.
-__device__ inline bool is_searched(int32_t mode) { return mode == PKV_MODE_VOTE || mode == PKV_MODE_SCAN; }
-
+// Candidates of a row and KV head; anything the workspaces hold where the row is not searched.
 __device__ inline uint32_t candidates_of(const Plan& plan, uint32_t row_head) {
-  return min(static_cast<uint32_t>(max(plan.candidate_count[row_head], 0)), plan.max_candidates);
+  return min(static_cast<uint32_t>(max(load_early(plan.candidate_count + row_head), 0)), plan.max_candidates);
 }
 
 // What is not finite comes last.
 __device__ inline float finite_priority(float priority) { return isfinite(priority) ? priority : -INFINITY; }
 
-// Digits of the ordered key of a priority: 11, 11 and 10 bits. The first is its bin among the counts of a span.
-constexpr uint32_t kTopShift = 21, kMiddleShift = 10;
-static_assert(kCountBins == 1u << (32 - kTopShift) && kCountBins == 1u << (kTopShift - kMiddleShift), "a bin a digit");
+// A digit of the ordered key of a priority. The first one is its bin among the counts of a span.
+constexpr uint32_t kDigitBits = 11, kTopShift = 32 - kDigitBits;
+static_assert(kCountBins == 1u << kDigitBits, "a bin a digit");
 
 __device__ inline uint32_t priority_bin(uint32_t key) { return key >> kTopShift; }
 

@@ -263,8 +263,8 @@ __device__ void tiered_votes(const ProbeArguments& a, const Source& source, uint
 template <uint32_t kHeadDim, bool kTiered>
 __global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__ ProbeArguments a) {
   const uint32_t row = blockIdx.x / a.cache.kv_heads, head = blockIdx.x % a.cache.kv_heads;
-  const int32_t mode = row_mode(a.cache, a.layer, a.step, row);
-  if (mode != PKV_MODE_VOTE && mode != PKV_MODE_SCAN) return;
+  const int32_t slot = a.step.slot(row);
+  if (slot < 0 || !is_searched(a.cache.budget_of(static_cast<size_t>(slot), a.layer)[PKV_BUDGET_MODE])) return;
   __shared__ Source source;
   const bool combined = a.plan.group == Group::sum;
   const uint32_t queries = combined ? a.plan.rotated_queries : 1;
@@ -273,7 +273,6 @@ __global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__
   uint8_t* const votes = a.plan.vote_tables + (size_t{blockIdx.x} * a.plan.tables + blockIdx.z) * kTableBytes +
                          blockIdx.y * PKV_CENTROIDS;
   if constexpr (kTiered) {
-    const int32_t slot = a.step.slot(row);
     tiered_votes(a, source, queries, combined, head_entry(a.cache, slot, a.layer, head), slot, blockIdx.y, votes);
   } else {
     votes[threadIdx.x] = static_cast<uint8_t>(graded_vote(source, queries, combined, blockIdx.y, threadIdx.x));

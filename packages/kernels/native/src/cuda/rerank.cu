@@ -1,5 +1,6 @@
 // rerank: estimates of the candidates, the top K of every KV head and, where the plan wants it, the mass that is left out.
 #include "cuda/rerank_stages.h"
+#include "cuda/vote_scratch.h"
 
 namespace pkv::cuda {
 
@@ -10,6 +11,7 @@ void rerank(Runtime& runtime, const StageParams& params) {
     estimate_queries(runtime, params);
     prioritize(runtime, params);
   }
+  if (!VoteScratch(*params.plan).chooses_at_once) choose_many(runtime, params);
   if (params.plan->estimate_mass) estimate_mass(runtime, params);
 }
 

@@ -1,154 +1,125 @@
-// The last part of rerank: the top K of every KV head, by the kernel that makes the priorities. Each block takes the top K of
-// its own span, or a few more, and leaves them as a list; the block of a row and KV head that is done last takes the top K of
-// the lists, which is the top K of all. Both find the cut digit by digit: count the digits, see in which the K-th largest lies,
-// go on with those that have it. Ties go to the smaller token and the output ascends. All sums are of integers: nothing depends
-// on their order, on the number of spans or on which block is last.
+// The last part of rerank, for a K that is not large: the top K of every KV head, by the kernel that makes the priorities. Each
+// block takes the top K of its own span, or a few more, and leaves them as a list; the block of a row and KV head that is done
+// last takes the top K of the lists, which is the top K of all. (rerank_choose.cu has the choice of a large K.)
 #pragma once
 #include <cmath>
 
 #include "cuda/arrivals.cuh"
-#include "cuda/ordered_key.cuh"
+#include "cuda/memory.cuh"
 #include "cuda/overlap.cuh"
-#include "cuda/priorities.cuh"
 #include "cuda/spans.cuh"
-#include "cuda/step_rows.cuh"
+#include "cuda/take_largest.cuh"
+#include "cuda/tuning.h"
 
 namespace pkv::cuda {
 
-// The keys among which the cut lies: those with key >> shift == prefix. `above` are larger, `count` are among them.
-struct PriorityCut { uint32_t prefix, shift, above, count; };
-
-struct ChooseMemory {
-  static constexpr uint32_t list_slots = 4096;
-
-  alignas(8) uint32_t counts[kCountBins];  // of priorities by priority_bin(), of the span's at first; then of other digits
-  uint32_t warp_totals[kBlockWarps];
-  Counts warp_counts[kBlockWarps];
-  uint32_t digit, above, count;
-  alignas(16) uint32_t list_keys[list_slots];
+// A block's part in the choice of one row and KV head.
+struct ChoiceShare {
+  uint32_t row_head, query_group;
+  uint32_t top_k, count;   // keys that are wanted, candidates that there are
+  Span span;               // of the candidates: this block's
+  uint32_t number, spans;  // its number, of so many
 };
+
+// What is selected of how many, and, where the plan wants no mass, that its statistics are not known. By one block of a row and
+// KV head.
+__device__ inline void write_choice(const Plan& plan, uint32_t row_head, uint32_t query_group, uint32_t count, uint32_t top_k) {
+  if (threadIdx.x == 0) plan.selected_count[row_head] = static_cast<int32_t>(min(count, top_k));
+  if (plan.estimate_mass || threadIdx.x >= query_group) return;
+  float* const stats = plan.stats + (size_t{row_head} * query_group + threadIdx.x) * PKV_STATS_FIELDS;
+  stats[PKV_STATS_LSE_UNSELECTED] = stats[PKV_STATS_LSE_OTHERS] = NAN;
+}
 
 namespace choose {
 
-constexpr uint32_t kAllShift = 32;  // of the cut that has everything in it
+// The lists of a row and KV head, written by other blocks and so not read through the first-level cache.
+struct Lists {
+  const uint32_t *keys, *tokens;  // [slots]
+  uint32_t slots;
 
-// Where memory.counts has the digits of those that `cut` is among, one digit more of it: that of number `want`, from 1 on, by
-// size. Bits below `shift` are not looked at yet. By the whole block, after a barrier.
-__device__ inline PriorityCut with_digit(const PriorityCut& cut, uint32_t shift, uint32_t want, ChooseMemory& memory) {
-  const uint32_t lower = kCountBins - 2 - 2 * threadIdx.x;  // two bins a thread, from the highest on
-  const uint2 counts = *reinterpret_cast<const uint2*>(memory.counts + lower);
-  uint32_t total;
-  const uint32_t above_upper = block_prefix(counts.x + counts.y, memory.warp_totals, total);
-  const uint32_t above_lower = above_upper + counts.y;
-  if (above_upper < want && want <= above_lower + counts.x) {
-    const bool is_lower = want > above_lower;
-    memory.digit = is_lower ? lower : lower + 1;
-    memory.above = is_lower ? above_lower : above_upper;
-    memory.count = is_lower ? counts.x : counts.y;
-  }
-  __syncthreads();
-  return {cut.prefix << (cut.shift - shift) | memory.digit, shift, cut.above + memory.above, memory.count};
-}
-
-// Calls emit(place, i) for the `want` largest of the candidates i in [begin, end) in their order, or for all of those that the
-// cut leaves undecided too, where there is `room` for them; returns for how many. key_of(i): the ordered key of a priority, or 0
-// where there is no candidate. `cut` is one for `want`. By the whole block.
-template <uint32_t kItems, class KeyOf, class Emit>
-__device__ uint32_t take_largest(const KeyOf& key_of, uint32_t begin, uint32_t end, PriorityCut cut, uint32_t want, uint32_t room,
-                                 ChooseMemory& memory, const Emit& emit) {
-  const auto is_among = [&](uint32_t key) { return key != 0 && uint64_t{key} >> cut.shift == cut.prefix; };
-#pragma unroll 1
-  while (cut.shift > 0 && cut.above + cut.count > room) {
-    const uint32_t shift = cut.shift > kTopShift ? kTopShift : cut.shift > kMiddleShift ? kMiddleShift : 0;
-    for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.counts[bin] = 0;
-    __syncthreads();
+  // Those that may be among the top K to memory, or all where half of it is room enough; returns how many.
+  __device__ uint32_t load(Cut& cut, uint32_t top_k, ChooseMemory& memory) const {
+    uint32_t loaded = slots;
+    if (slots <= ChooseMemory::most_pairs) {
 #pragma unroll 4
-    for (uint32_t i = begin + threadIdx.x; i < end; i += kBlockThreads) {
-      const uint32_t key = key_of(i);
-      if (is_among(key)) atomicAdd(&memory.counts[key >> shift & ((1u << (cut.shift - shift)) - 1)], 1);
+      for (uint32_t i = 4 * threadIdx.x; i < slots; i += 4 * kBlockThreads) {
+        *reinterpret_cast<uint4*>(memory.keys + i) = __ldcg(reinterpret_cast<const uint4*>(keys + i));
+        *reinterpret_cast<uint4*>(memory.tokens() + i) = __ldcg(reinterpret_cast<const uint4*>(tokens + i));
+      }
+    } else {
+      loaded = take_largest([&](uint32_t i) { return __ldcg(keys + i); }, slots, cut, top_k, ChooseMemory::most_pairs,
+                                      memory, [&](uint32_t place, uint32_t i) {
+                                        memory.keys[place] = __ldcg(keys + i);
+                                        memory.tokens()[place] = __ldcg(tokens + i);
+                                      });
     }
     __syncthreads();
-    cut = with_digit(cut, shift, want - cut.above, memory);
+    return loaded;
   }
-  const uint32_t quota = min(cut.count, room - cut.above);
-  compact<kItems>(
-      memory.warp_counts, begin, end, {0, 0}, quota,
-      [&](uint32_t first) {
-        Classes classes{0, 0};
-#pragma unroll
-        for (uint32_t i = 0; i < kItems; ++i) {
-          const uint32_t key = first + i < end ? key_of(first + i) : 0;
-          const uint64_t prefix = uint64_t{key} >> cut.shift;
-          if (prefix > cut.prefix) classes.above |= 1u << i;
-          if (is_among(key)) classes.equal |= 1u << i;
-        }
-        return classes;
-      },
-      emit);
-  return cut.above + quota;
-}
-
-// The top K of the lists of a row and KV head, [slots].
-__device__ inline void take_from_lists(const uint32_t* keys, const uint32_t* tokens, uint32_t slots, uint32_t top_k,
-                                       uint32_t* selected, ChooseMemory& memory) {
-  const PriorityCut all{0, kAllShift, 0, slots};
-  // Other blocks wrote them: they are not read through the first-level cache.
-  const auto emit = [&](uint32_t place, uint32_t i) { selected[place] = __ldcg(tokens + i); };
-  if (slots <= ChooseMemory::list_slots) {
-    for (uint32_t i = 4 * threadIdx.x; i < slots; i += 4 * kBlockThreads) {
-      *reinterpret_cast<uint4*>(memory.list_keys + i) = __ldcg(reinterpret_cast<const uint4*>(keys + i));
-    }
-    __syncthreads();
-    take_largest<4>([&](uint32_t i) { return memory.list_keys[i]; }, 0, slots, all, top_k, top_k, memory, emit);
-  } else {
-    take_largest<4>([&](uint32_t i) { return __ldcg(keys + i); }, 0, slots, all, top_k, top_k, memory, emit);
-  }
-}
+};
 
 }  // namespace choose
 
-// Selects the top K of a row and KV head. By every block that makes its priorities, once those of its span are written and
-// counted in memory.counts, and the block has met. number: of the span, of `spans`. The row is searched.
-__device__ inline void choose_top(const Cache& cache, const Plan& plan, const VoteScratch& scratch, uint32_t layer, int32_t slot,
-                                  uint32_t row_head, const Span& span, uint32_t number, uint32_t spans, ChooseMemory& memory) {
-  const int32_t budget = cache.budget_of(static_cast<size_t>(slot), layer)[PKV_BUDGET_TOP_K];
-  const uint32_t top_k = min(static_cast<uint32_t>(max(budget, 0)), plan.max_top_k);
-  const uint32_t count = candidates_of(plan, row_head);
-  const uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates;
-  const float* const priorities = plan.priorities + size_t{row_head} * plan.max_candidates;
-  uint32_t* const selected = plan.selected + size_t{row_head} * plan.max_top_k;
+// For a block whose span of `count` candidates begins here: starts the copies of its tokens to memory, if there is room.
+__device__ inline void hold_tokens(const uint32_t* candidates, uint32_t count, ChooseMemory& memory) {
+  if (count > ChooseMemory::most_pairs) return;
+  for (uint32_t i = threadIdx.x; i < count; i += kBlockThreads) copy_async(memory.tokens() + i, candidates + i);
+}
+
+// Selects the top K. By every block that makes priorities, once those of its span are counted in memory.counts and lie in
+// plan.priorities and, if there is room, in memory.keys; and the block has met.
+__device__ inline void choose_top(const Plan& plan, const VoteScratch& scratch, const ChoiceShare& share, ChooseMemory& memory) {
+  const auto [row_head, query_group, top_k, count, span, number, spans] = share;
   let_successor_begin();
-  if (number == 0) {
-    if (threadIdx.x == 0) plan.selected_count[row_head] = static_cast<int32_t>(min(count, top_k));
-    if (!plan.estimate_mass && threadIdx.x < cache.query_group) {
-      float* const stats = plan.stats + (size_t{row_head} * cache.query_group + threadIdx.x) * PKV_STATS_FIELDS;
-      stats[PKV_STATS_LSE_UNSELECTED] = stats[PKV_STATS_LSE_OTHERS] = NAN;
-    }
-  }
+  if (number == 0) write_choice(plan, row_head, query_group, count, top_k);
   if (top_k == 0) return;
+  const uint32_t own_count = span.end - span.begin;
+  const uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates + span.begin;
+  uint32_t* const selected = plan.selected + size_t{row_head} * plan.max_top_k;
   if (count <= top_k) {
-#pragma unroll 1
-    for (uint32_t i = span.begin + threadIdx.x; i < span.end; i += kBlockThreads) selected[i] = candidates[i];
+    for (uint32_t i = threadIdx.x; i < own_count; i += kBlockThreads) selected[span.begin + i] = candidates[i];
     return;
   }
 
-  const uint32_t own_count = span.end - span.begin, want = min(own_count, top_k), slots = scratch.list_slots;
-  const size_t first_slot = (size_t{row_head} * spans + number) * slots;
-  uint32_t* const keys = scratch.list_keys + first_slot;
-  uint32_t* const tokens = scratch.list_tokens + first_slot;
-  PriorityCut cut{0, choose::kAllShift, 0, own_count};
-  if (own_count > slots) cut = choose::with_digit(cut, kTopShift, want, memory);
-  const auto key_of = [&](uint32_t i) { return ordered_key(priorities[i]); };
-  const uint32_t listed = choose::take_largest<4>(key_of, span.begin, span.end, cut, want, slots, memory,
-                                                  [&](uint32_t place, uint32_t i) {
-                                                    keys[place] = key_of(i);
-                                                    tokens[place] = candidates[i];
-                                                  });
+  const uint32_t slots = min(scratch.list_slots, longest_span(count, tuning::span_candidates, spans));
+  const size_t first_slot = size_t{row_head} * spans * scratch.list_slots, own_slot = first_slot + size_t{number} * slots;
+  uint32_t *to_keys = scratch.list_keys + own_slot, *to_tokens = scratch.list_tokens + own_slot;
+  uint32_t held = own_count, want = min(own_count, top_k), room = slots, taken = 0;
+  bool has_tokens = own_count <= ChooseMemory::most_pairs;
+  Cut cut = Cut::everything(own_count);
+  if (own_count > slots) cut = with_digit(cut, kTopShift, want, memory);
+
+  uint32_t turn = 0;
+  if (own_count > ChooseMemory::most_keys) {
+    const float* const priorities = plan.priorities + size_t{row_head} * plan.max_candidates + span.begin;
+    const auto key_of = [&](uint32_t i) { return ordered_key(priorities[i]); };
+    taken = take_largest(key_of, own_count, cut, want, room, memory, [&](uint32_t place, uint32_t i) {
+      to_keys[place] = key_of(i);
+      to_tokens[place] = candidates[i];
+    });
+    turn = 1;
+  }
+  // The span, then the lists, by the same instructions: the second time they are near.
 #pragma unroll 1
-  for (uint32_t i = listed + threadIdx.x; i < slots; i += kBlockThreads) keys[i] = 0;
-  if (!arrives_last(scratch.choice_arrivals + row_head, spans)) return;
-  const size_t first = size_t{row_head} * spans * slots;
-  choose::take_from_lists(scratch.list_keys + first, scratch.list_tokens + first, spans * slots, top_k, selected, memory);
+  for (; turn < 2; ++turn) {
+    if (turn == 1) {
+#pragma unroll 1
+      for (uint32_t i = taken + threadIdx.x; i < slots; i += kBlockThreads) to_keys[i] = 0;
+      if (!arrives_last(scratch.choice_arrivals + row_head, spans)) return;
+      const choose::Lists lists{scratch.list_keys + first_slot, scratch.list_tokens + first_slot, spans * slots};
+      cut = Cut::everything(lists.slots);
+      held = lists.load(cut, top_k, memory);
+      want = room = top_k;
+      has_tokens = true;
+      to_keys = nullptr;
+      to_tokens = selected;
+    }
+    taken = take_largest([&](uint32_t i) { return memory.keys[i]; }, held, cut, want, room, memory,
+                                   [&](uint32_t place, uint32_t i) {
+                                     if (to_keys != nullptr) to_keys[place] = memory.keys[i];
+                                     to_tokens[place] = has_tokens ? memory.tokens()[i] : candidates[i];
+                                   });
+  }
 }
 
 }  // namespace pkv::cuda

@@ -162,13 +162,13 @@ __global__ void __launch_bounds__(kThreads) estimate_kernel(const __grid_constan
   const uint32_t row_head = blockIdx.x, block = blockIdx.y;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
   const uint32_t queries = plan.rotated_queries;
-  if (!is_searched(row_mode(cache, a.layer, a.step, row))) return;
   const uint32_t count = candidates_of(plan, row_head), tiles = (count + S::block_keys - 1) / S::block_keys;
-  if (block >= tiles) return;
+  const StepRow step_row(cache, plan, a.layer, a.step, row);
+  if (!step_row.is_searched() || block >= tiles) return;
   tables.load(plan.rotated + size_t{row_head} * queries * S::head_dim, queries, a.codec);
   __syncthreads();
 
-  const Zone zone{cache, a.step.slot(row), a.layer, head};
+  const Zone zone{cache, step_row.slot, a.layer, head};
   const uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates;
   float* const estimates = plan.estimates + size_t{row_head} * queries * plan.max_candidates;
   LogSum* const log_sums = a.scratch.log_sums + size_t{row_head} * queries * a.scratch.most_tiles;

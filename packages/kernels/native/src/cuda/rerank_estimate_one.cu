@@ -50,16 +50,17 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
   constexpr uint32_t kStride = kThreads / kLanes;    // candidates side by side
   __shared__ float values[kSigned];
   __shared__ ChooseMemory memory;
-  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) memory.counts[bin] = 0;
-  load_values(a.codec, values);
   const Cache& cache = a.cache;
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
-  if (!is_searched(row_mode(cache, a.layer, a.step, row))) return;
-  const Span span = span_of(candidates_of(plan, row_head), tuning::span_candidates, a.spans, number);
-  const int32_t slot = a.step.slot(row);
-  const Zone zone{cache, slot, a.layer, head};
+  const uint32_t count = candidates_of(plan, row_head);
+  const StepRow step_row(cache, plan, a.layer, a.step, row);
+  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) memory.counts[bin] = 0;
+  load_values(a.codec, values);
+  if (!step_row.is_searched()) return;
+  const Span span = span_of(count, tuning::span_candidates, a.spans, number);
+  const Zone zone{cache, step_row.slot, a.layer, head};
   const uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates;
   float* const estimates = plan.estimates + size_t{row_head} * plan.max_candidates;
   float* const priorities = plan.priorities + size_t{row_head} * plan.max_candidates;
@@ -81,6 +82,7 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
       if (is_there(span.begin + i * kStride)) ahead[i].load<kHeadDim>(zone, keys[i]);
     }
   }
+  if (a.scratch.chooses_at_once) hold_tokens(candidates + span.begin, span.end - span.begin, memory);
   float query[kLaneDims];
   const float4* const quads = reinterpret_cast<const float4*>(plan.rotated + size_t{row_head} * kHeadDim + part * kLaneDims);
 #pragma unroll
@@ -103,12 +105,18 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
     const uint32_t at = first + of_lane;
     if (part != 0 || at >= span.end) continue;
     const float priority = finite_priority(estimate);
+    const uint32_t ordered = ordered_key(priority);
     estimates[at] = estimate;
     priorities[at] = priority;
-    atomicAdd(&memory.counts[priority_bin(ordered_key(priority))], 1);
+    if (at - span.begin < ChooseMemory::most_keys) memory.keys[at - span.begin] = ordered;
+    atomicAdd(&memory.counts[priority_bin(ordered)], 1);
   }
+  await_async_copies();
   __syncthreads();
-  choose_top(cache, plan, a.scratch, a.layer, slot, row_head, span, number, a.spans, memory);
+  if (!a.scratch.chooses_at_once) {
+    return write_reaching(memory.counts, memory.warp_totals, a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
+  }
+  choose_top(plan, a.scratch, {row_head, cache.query_group, step_row.top_k, count, span, number, a.spans}, memory);
 }
 
 }  // namespace

@@ -193,15 +193,15 @@ __global__ void __launch_bounds__(kBlockThreads) mass_kernel(const __grid_consta
   const Plan& plan = a.plan;
   const uint32_t blocks = cluster::size(), rank = cluster::rank();
   const uint32_t row_head = blockIdx.x / blocks, row = row_head / cache.kv_heads;
-  const int32_t mode = row_mode(cache, a.layer, a.step, row);
-  if (!is_searched(mode)) return;
   const uint32_t count = candidates_of(plan, row_head);
+  const StepRow step_row(cache, plan, a.layer, a.step, row);
+  if (!step_row.is_searched()) return;
   const Head head{a,
                   row_head,
                   row_head % cache.kv_heads,
-                  mode == PKV_MODE_VOTE,
+                  step_row.mode == PKV_MODE_VOTE,
                   span_of(count, 1, blocks, rank),
-                  span_of(plan_zone_tokens(cache, plan, a.step.slot(row)), 1, blocks, rank),
+                  span_of(step_row.zone_tokens, 1, blocks, rank),
                   static_cast<uint32_t>(plan.selected_count[row_head]),
                   plan.candidates + size_t{row_head} * plan.max_candidates,
                   plan.selected + size_t{row_head} * plan.max_top_k,

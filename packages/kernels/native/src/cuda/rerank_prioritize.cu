@@ -7,6 +7,7 @@
 #include "cuda/launch.h"
 #include "cuda/rerank_choose.cuh"
 #include "cuda/rerank_stages.h"
+#include "cuda/step_rows.cuh"
 #include "cuda/tuning.h"
 
 namespace pkv::cuda {
@@ -76,26 +77,34 @@ __device__ float priority_of(const float* estimates, size_t stride, uint32_t que
 // Grid: x = row and KV head, y = span of candidates.
 __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_constant__ PrioritizeArguments a) {
   __shared__ Memory memory;
-  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.choose.counts[bin] = 0;
+  if (!a.scratch.chooses_at_once) let_successor_begin();
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y, queries = plan.rotated_queries;
-  const uint32_t row = row_head / a.cache.kv_heads;
-  if (!is_searched(row_mode(a.cache, a.layer, a.step, row))) return;
   const uint32_t count = candidates_of(plan, row_head);
+  const StepRow step_row(a.cache, plan, a.layer, a.step, row_head / a.cache.kv_heads);
+  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.choose.counts[bin] = 0;
+  if (!step_row.is_searched()) return;
   const uint32_t tile = VoteScratch::tile_candidates(a.cache.head_dim);
+  const Span span = span_of(count, tuning::span_candidates, a.spans, number);
+  if (a.scratch.chooses_at_once) hold_tokens(plan.candidates + size_t{row_head} * plan.max_candidates + span.begin, span.end - span.begin, memory.choose);
   join_tiles(a.scratch.log_sums + size_t{row_head} * queries * a.scratch.most_tiles, queries, (count + tile - 1) / tile,
              a.scratch.most_tiles, memory);
 
-  const Span span = span_of(count, tuning::span_candidates, a.spans, number);
   const float* const estimates = plan.estimates + size_t{row_head} * queries * plan.max_candidates;
   float* const priorities = plan.priorities + size_t{row_head} * plan.max_candidates;
   for (uint32_t i = span.begin + threadIdx.x; i < span.end; i += kBlockThreads) {
     const float priority = priority_of(estimates + i, plan.max_candidates, queries, plan.group, a.scale, memory.log_sums);
+    const uint32_t ordered = ordered_key(priority);
     priorities[i] = priority;
-    atomicAdd(&memory.choose.counts[priority_bin(ordered_key(priority))], 1);
+    if (i - span.begin < ChooseMemory::most_keys) memory.choose.keys[i - span.begin] = ordered;
+    atomicAdd(&memory.choose.counts[priority_bin(ordered)], 1);
   }
+  await_async_copies();
   __syncthreads();
-  choose_top(a.cache, plan, a.scratch, a.layer, a.step.slot(row), row_head, span, number, a.spans, memory.choose);
+  if (!a.scratch.chooses_at_once) {
+    return write_reaching(memory.choose.counts, memory.choose.warp_totals, a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
+  }
+  choose_top(plan, a.scratch, {row_head, a.cache.query_group, step_row.top_k, count, span, number, a.spans}, memory.choose);
 }
 
 }  // namespace

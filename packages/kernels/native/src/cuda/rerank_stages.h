@@ -4,12 +4,13 @@
 
 namespace pkv::cuda {
 
-// With one rotated query: estimates of the candidates, which are their priorities, and the top K by them. Where the plan wants
-// no mass, its statistics become NaN.
+// With one rotated query: estimates of the candidates, which are their priorities.
 void estimate_one_query(const Runtime&, const StageParams&);
-// With several: estimates, then the rest.
+// With several: estimates, then priorities.
 void estimate_queries(const Runtime&, const StageParams&);
 void prioritize(const Runtime&, const StageParams&);
+// The top K by priority, where the one that makes the priorities has not chosen them (VoteScratch::chooses_at_once).
+void choose_many(const Runtime&, const StageParams&);
 // The statistics of the mass that is left out.
 void estimate_mass(const Runtime&, const StageParams&);
 

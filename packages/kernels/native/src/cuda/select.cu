@@ -163,28 +163,28 @@ __global__ void __launch_bounds__(kBlockThreads) select_kernel(const __grid_cons
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
-  const int32_t mode = row_mode(cache, a.layer, a.step, row);
-  if (mode != PKV_MODE_VOTE && mode != PKV_MODE_SCAN) return;
-  const int32_t slot = a.step.slot(row);
-  const uint32_t tokens = plan_zone_tokens(cache, plan, slot);
+  const uint32_t counted_spans = a.scratch.counted_spans[row_head];
+  const StepRow step_row(cache, plan, a.layer, a.step, row);
+  // What collide counted is asked for beside what the row wants.
+  const bool counted = counted_spans == a.spans;
+  SpanCut cut{};
+  if (counted) {
+    cut = find_cut(a.scratch.score_counts + size_t{row_head} * a.spans * kCountBins, a.spans, number, step_row.candidates,
+                   memory.cut);
+  }
+  if (!step_row.is_searched()) return;
+  const uint32_t tokens = step_row.zone_tokens;
   const Span span = span_of(tokens, PKV_PAGE_TOKENS, a.spans, number);
   uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates;
-  uint32_t taken;
-  if (mode == PKV_MODE_VOTE) {
+  if (step_row.mode == PKV_MODE_VOTE) {
     const Voted scores{plan.scores + size_t{row_head} * plan.max_zone_tokens, plan.max_zone_tokens % Voted::items == 0};
-    const int32_t budget = cache.budget_of(static_cast<size_t>(slot), a.layer)[PKV_BUDGET_CANDIDATES];
-    const uint32_t wanted = min(static_cast<uint32_t>(max(budget, 0)), plan.max_candidates);
-    const bool counted = a.scratch.counted_spans[row_head] == a.spans;
-    const SpanCut cut = counted ? find_cut(a.scratch.score_counts + size_t{row_head} * a.spans * kCountBins, a.spans, number,
-                                           wanted, memory.cut)
-                                : count_and_cut(scores, tokens, span.begin, wanted, memory);
+    if (!counted) cut = count_and_cut(scores, tokens, span.begin, step_row.candidates, memory);
     if (cut.taken > 0) list_span(scores, span, cut, candidates, memory);
-    taken = cut.taken;
   } else {
-    const bool all_valid = cache.invalid_keys[head_entry(cache, slot, a.layer, head)] == 0;
-    taken = scan({cache, slot, a.layer, head, all_valid}, tokens, span, plan.max_candidates, candidates, memory);
+    const bool all_valid = cache.invalid_keys[head_entry(cache, step_row.slot, a.layer, head)] == 0;
+    cut.taken = scan({cache, step_row.slot, a.layer, head, all_valid}, tokens, span, plan.max_candidates, candidates, memory);
   }
-  if (number == 0 && threadIdx.x == 0) plan.candidate_count[row_head] = static_cast<int32_t>(taken);
+  if (number == 0 && threadIdx.x == 0) plan.candidate_count[row_head] = static_cast<int32_t>(cut.taken);
 }
 
 }  // namespace

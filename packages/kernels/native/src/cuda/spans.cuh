@@ -19,6 +19,12 @@ __device__ inline Span span_of(uint32_t count, uint32_t unit, uint32_t spans, ui
   return spans_of(count, unit, spans, number, number + 1);
 }
 
+// At least the length of any of them.
+__device__ inline uint32_t longest_span(uint32_t count, uint32_t unit, uint32_t spans) {
+  const uint32_t units = (count + unit - 1) / unit;
+  return (units + spans - 1) / spans * unit;
+}
+
 // Leaves in `to` [kCountBins], for every bin, how many of this span reach it. counts: [kCountBins], in shared memory, aligned
 // to 8 bytes, complete before the block's last barrier.
 template <uint32_t kThreads = kBlockThreads>

@@ -1,19 +1,36 @@
 // What the kernels ask about a row of a step.
 #pragma once
 #include "core/operators.h"
+#include "cuda/memory.cuh"
 
 namespace pkv::cuda {
 
-// The ladder of a row (PKV_MODE_*), or -1 where the row is skipped.
-__device__ inline int32_t row_mode(const Cache& cache, uint32_t layer, const Step& step, uint32_t row) {
-  const int32_t slot = step.slot(row);
-  return slot < 0 ? -1 : cache.budget_of(static_cast<size_t>(slot), layer)[PKV_BUDGET_MODE];
-}
+// Whether a row in this mode has candidates.
+__device__ inline bool is_searched(int32_t mode) { return mode == PKV_MODE_VOTE || mode == PKV_MODE_SCAN; }
 
-// Tokens of a slot's retrieval zone, kept within what the plan's workspaces hold.
-__device__ inline uint32_t plan_zone_tokens(const Cache& cache, const Plan& plan, int32_t slot) {
-  return min(static_cast<uint32_t>(max(cache.zone_tokens[slot], 0)), plan.max_zone_tokens);
-}
+// What stages ask about a row. They are short, and much of their time is waiting for one answer after the other: so all that
+// follows from the slot is asked for at once, and before it is known whether the row is skipped.
+struct StepRow {
+  int32_t slot;
+  int32_t mode;          // PKV_MODE_*, or -1 where the row is skipped
+  uint32_t candidates;   // of the budget, and of what the plan's workspaces hold, as all that follow
+  uint32_t top_k;
+  uint32_t zone_tokens;  // of the slot's retrieval zone
+
+  __device__ StepRow(const Cache& cache, const Plan& plan, uint32_t layer, const Step& step, uint32_t row)
+      : slot(load_early(step.table + size_t{row} * PKV_ROW_FIELDS + PKV_ROW_SLOT)) {
+    const size_t any_slot = static_cast<size_t>(max(slot, 0));
+    const int32_t* const budget = cache.budget_of(any_slot, layer);
+    const int32_t of_mode = load_early(budget + PKV_BUDGET_MODE), of_candidates = load_early(budget + PKV_BUDGET_CANDIDATES),
+                  of_top_k = load_early(budget + PKV_BUDGET_TOP_K), of_zone = load_early(cache.zone_tokens + any_slot);
+    mode = slot < 0 ? -1 : of_mode;
+    candidates = min(static_cast<uint32_t>(max(of_candidates, 0)), plan.max_candidates);
+    top_k = min(static_cast<uint32_t>(max(of_top_k, 0)), plan.max_top_k);
+    zone_tokens = min(static_cast<uint32_t>(max(of_zone, 0)), plan.max_zone_tokens);
+  }
+
+  __device__ bool is_searched() const { return pkv::cuda::is_searched(mode); }
+};
 
 // Index of a (slot, layer, KV head) in tables of that shape.
 __device__ inline size_t head_entry(const Cache& cache, int32_t slot, uint32_t layer, uint32_t head) {

@@ -43,11 +43,16 @@ VoteScratch::VoteScratch(const Plan& plan) {
   counted_spans = reinterpret_cast<uint32_t*>(take(heads * sizeof(uint32_t)));
   most_tiles = static_cast<uint32_t>(divide_up(plan.max_candidates, tile_candidates(plan.cache->head_dim)));
   log_sums = reinterpret_cast<LogSum*>(take(heads * plan.rotated_queries * most_tiles * sizeof(LogSum)));
-  // A list has room for what the last bin of the K-th largest holds beside, or the block has to look at further digits.
-  const size_t most_listed = std::max<size_t>(plan.max_top_k + plan.max_top_k / 4, tuning::least_list_slots);
+  chooses_at_once = plan.max_top_k <= tuning::choose_at_once_keys;
+  priority_counts =
+      chooses_at_once ? nullptr : reinterpret_cast<uint32_t*>(take(spans * kCountBins * sizeof(uint32_t)));
+  // A list of a span has room for what the last bin of the K-th largest holds beside, or its block has to look at more digits.
+  const size_t most_listed = chooses_at_once ? std::max(plan.max_top_k + plan.max_top_k / 4, tuning::least_list_slots)
+                                             : tuning::long_list_slots;
   list_slots = static_cast<uint32_t>(divide_up(std::min<size_t>(most_listed, plan.max_candidates), 4) * 4);
-  list_keys = reinterpret_cast<uint32_t*>(take(spans * list_slots * sizeof(uint32_t)));
-  list_tokens = reinterpret_cast<uint32_t*>(take(spans * list_slots * sizeof(uint32_t)));
+  const size_t lists = chooses_at_once ? spans : heads;
+  list_keys = reinterpret_cast<uint32_t*>(take(lists * list_slots * sizeof(uint32_t)));
+  list_tokens = reinterpret_cast<uint32_t*>(take(lists * list_slots * sizeof(uint32_t)));
   choice_arrivals = reinterpret_cast<uint32_t*>(take(heads * sizeof(uint32_t)));
   end_bytes = at;
 }

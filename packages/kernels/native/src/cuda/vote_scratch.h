@@ -3,8 +3,8 @@
 //
 // The tokens of a row and KV head, and later its candidates, are cut into spans, a block each. Collide counts the scores of a
 // span and leaves for every bin how many of its span reach it. So select needs no pass of its own to find the cut, and each of
-// its blocks knows how many of the spans before it are taken: its place in the output. Rerank leaves the largest priorities of
-// every span in a list (rerank_choose.cuh). Nothing is added up across blocks, so nothing has to be cleared and nothing depends
+// its blocks knows how many of the spans before it are taken: its place in the output. So it is with the first bits of
+// priorities, if K is large; else rerank leaves the largest priorities of every span in a list (rerank_choose.cuh). Nothing is added up across blocks, so nothing has to be cleared and nothing depends
 // on an order.
 #pragma once
 #include "core/operators.h"
@@ -21,9 +21,12 @@ struct VoteScratch {
   uint32_t* counted_spans;    // [max_rows, kv_heads]: spans that the last collide counted, 0 before the first one
   LogSum* log_sums;           // [max_rows, kv_heads, rotated_queries, most_tiles]: the logits of a tile of candidates
   uint32_t most_tiles;
-  uint32_t* list_keys;        // [spans, list_slots]: ordered keys of the largest priorities of a span; 0 in slots left over
-  uint32_t* list_tokens;      // [spans, list_slots]: their tokens in the zone, ascending
-  uint32_t list_slots;        // at least max_top_k, or all candidates; a multiple of 4
+  bool chooses_at_once;       // whether the kernel that makes the priorities chooses the top K
+  uint32_t* priority_counts;  // [spans, kCountBins]: keys of priorities whose first bits are at least the bin; else null
+  uint32_t* list_keys;        // [lists, list_slots]: ordered keys of the largest priorities, 0 in slots that are left over: of
+                              // each span, or of each row and KV head where another kernel chooses
+  uint32_t* list_tokens;      // [lists, list_slots]: their tokens in the zone, ascending
+  uint32_t list_slots;        // a multiple of 4
   uint32_t* choice_arrivals;  // [max_rows, kv_heads]: blocks that have listed theirs; zero between launches
   size_t end_bytes;           // of the plan's scratch, attend's part included
 
