@@ -33,7 +33,6 @@ struct AttendArguments {
   uint32_t layer;
   uint32_t head_blocks;  // blocks that share the pieces of one row and KV head
   float scale;           // 1 / sqrt(head_dim)
-  bool waits_first;      // the kernel in front may write more than the selected keys and their places
 };
 
 // One warp's share of a row: `softmax` over it. tiles: memory for S::stages tiles. begin(): called when the first tile is under
@@ -127,7 +126,6 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
   // Copies of a line of 128 bytes to less aligned memory are split, and what they read over the bus is read twice.
   extern __shared__ __align__(128) uint8_t shared[];
   const Cache& cache = a.cache;
-  if (a.waits_first) wait_for_predecessor();
   const uint32_t heads = a.step.row_count * cache.kv_heads;
   const uint32_t row_head = blockIdx.x % heads, block = blockIdx.x / heads;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
@@ -177,7 +175,9 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
 template <class S>
 void launch_attend(const Runtime& runtime, const AttendArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
-  launch(runtime, "attend", attend_kernel<S>, {heads * arguments.head_blocks, S::threads, S::shared_bytes, 1, true}, arguments);
+  const bool overlaps = arguments.scratch.places != nullptr || runtime.in_front == Verb::rerank;
+  launch(runtime, "attend", attend_kernel<S>,
+         {heads * arguments.head_blocks, S::threads, S::shared_bytes, 1, overlaps, true}, arguments);
 }
 
 template <uint32_t kHeadDim, Dtype kDtype>
@@ -197,7 +197,7 @@ void launch_attend(const Runtime& runtime, const AttendArguments& arguments) {
 
 }  // namespace
 
-void attend(Runtime& runtime, const AttendParams& params, bool behind_rerank) {
+void attend(Runtime& runtime, const AttendParams& params) {
   const Plan& plan = *params.plan;
   const Cache& cache = *plan.cache;
   require_vectors(cache);
@@ -206,8 +206,7 @@ void attend(Runtime& runtime, const AttendParams& params, bool behind_rerank) {
   const uint32_t most_blocks = tuning::attend_waves * tuning::attend_blocks_a_multiprocessor * runtime.multiprocessors;
   const AttendArguments arguments{cache,    plan,       scratch,      params.step,
                                   params.q, params.out, params.layer, min(max(most_blocks / heads, 1u), scratch.most_pieces),
-                                  1.0f / std::sqrt(static_cast<float>(cache.head_dim)),
-                                  scratch.places == nullptr && !behind_rerank};
+                                  1.0f / std::sqrt(static_cast<float>(cache.head_dim))};
   if (scratch.places != nullptr) find_hot_places(runtime, params, scratch.places);
   switch (cache.head_dim) {
     case 64: return launch_attend<64>(runtime, arguments);

@@ -3,6 +3,7 @@
 // A block keeps its vote tables in shared memory (vote_lookup.cuh) and scores one span of pages.
 #include "cuda/launch.h"
 #include "cuda/memory.cuh"
+#include "cuda/overlap.cuh"
 #include "cuda/spans.cuh"
 #include "cuda/step_rows.cuh"
 #include "cuda/tuning.h"
@@ -61,8 +62,11 @@ __global__ void __launch_bounds__(kThreads, 1) collide_kernel(const __grid_const
   const StepRow step_row(a.cache, a.plan, a.layer, a.step, row);
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) counts[bin] = 0;
   const bool votes = step_row.mode == PKV_MODE_VOTE;
-  if (number == 0 && threadIdx.x == 0) a.scratch.counted_spans[row_head] = votes ? a.spans : 0;
-  if (!votes) return;
+  if (!votes) {
+    wait_for_predecessor();
+    if (number == 0 && threadIdx.x == 0) a.scratch.counted_spans[row_head] = 0;
+    return;
+  }
   const int32_t slot = step_row.slot;
   const uint32_t tokens = step_row.zone_tokens;
   const Span span = span_of(tokens, PKV_PAGE_TOKENS, a.spans, number);
@@ -86,7 +90,7 @@ __global__ void __launch_bounds__(kThreads, 1) collide_kernel(const __grid_const
     return load_once(reinterpret_cast<const uint32_t*>(rows + b * PKV_PAGE_TOKENS));
   };
 
-  // The first ids are on their way while the tables are filled.
+  // The first ids are on their way while the tables are made and filled.
   const uint8_t* rows = nullptr;
   uint32_t ids[kStepSubspaces] = {};
   if (own_pages > 0) {
@@ -94,6 +98,9 @@ __global__ void __launch_bounds__(kThreads, 1) collide_kernel(const __grid_const
 #pragma unroll
     for (uint32_t b = 0; b < kStepSubspaces; ++b) ids[b] = load_ids(rows, b);
   }
+  wait_for_predecessor();
+  let_successor_begin();
+  if (number == 0 && threadIdx.x == 0) a.scratch.counted_spans[row_head] = a.spans;
   if (pages > 0) {
     fill_tables<Layout>(a.plan.vote_tables + size_t{row_head} * a.plan.tables * Layout::subspaces * PKV_CENTROIDS,
                         a.plan.tables, tables);
@@ -158,7 +165,8 @@ template <uint32_t kHeadDim, uint32_t kGroups, uint32_t kBytes>
 void launch_collide(const Runtime& runtime, const CollideArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   launch(runtime, "collide", collide_kernel<kHeadDim, kGroups, kBytes>,
-         {dim3(heads, arguments.spans), kThreads, TableLayout<kHeadDim, kGroups, kBytes>::bytes}, arguments);
+         {dim3(heads, arguments.spans), kThreads, TableLayout<kHeadDim, kGroups, kBytes>::bytes, 1, runtime.in_front == Verb::probe},
+         arguments);
 }
 
 template <uint32_t kHeadDim, uint32_t kBytes>

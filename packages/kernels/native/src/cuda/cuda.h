@@ -4,6 +4,8 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <optional>
+
 #include "core/operation.h"
 
 namespace pkv::cuda {
@@ -13,6 +15,7 @@ struct Runtime {
   uint32_t multiprocessors;
   uint32_t compute_capability;  // 90 for 9.0; of the GPU, and of the code that it runs
   size_t shared_bytes;          // most shared memory of one block, beyond the 48 KiB that need no request
+  std::optional<Verb> in_front; // what was queued last, where nothing can come in between: in a tape
 };
 
 void copy(Runtime&, const CopyParams&);
@@ -23,8 +26,7 @@ void probe(Runtime&, const ProbeParams&);
 void collide(Runtime&, const StageParams&);
 void select(Runtime&, const StageParams&);
 void rerank(Runtime&, const StageParams&);
-// behind_rerank: nothing was queued between a rerank and this.
-void attend(Runtime&, const AttendParams&, bool behind_rerank = false);
+void attend(Runtime&, const AttendParams&);
 void encode(Runtime&, const PageParams&);
 // beside: other work runs at the same time.
 void offload(Runtime&, const PageParams&, bool beside = false);

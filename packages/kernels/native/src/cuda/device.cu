@@ -182,14 +182,9 @@ class CudaDevice final : public Device {
     Capture capture(capture_stream_);
     Runtime runtime = runtime_;
     runtime.stream = capture_stream_;
-    bool behind_rerank = false;
     for (const Operation& operation : program->operations) {
-      if (operation.verb == Verb::attend) {
-        attend(runtime, std::get<AttendParams>(operation.params), behind_rerank);
-      } else {
-        execute(runtime, operation);
-      }
-      behind_rerank = operation.verb == Verb::rerank;
+      execute(runtime, operation);
+      runtime.in_front = operation.verb;
     }
     program->executable = capture.instantiate();
     settled_ = false;

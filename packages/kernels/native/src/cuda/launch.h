@@ -22,6 +22,7 @@ struct LaunchShape {
   size_t shared_bytes = 0;  // dynamic
   uint32_t cluster = 1;     // blocks of one cluster along x; grid.x is a multiple of it
   bool overlaps = false;    // may begin before the kernel in front of it ends: it keeps to the rules of overlap.cuh
+  bool most_shared = false; // of a multiprocessor's memory as much as can be is to be shared, as little as can be a cache
 };
 
 // Queues kernel<<<shape>>>(arguments...) on the runtime's stream. `what` names the kernel in errors.
@@ -33,8 +34,8 @@ void launch(const Runtime& runtime, const char* what, void (*kernel)(Parameters.
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
           what);
   }
-  if (shape.overlaps) {
-    // Kernels overlap on a multiprocessor only where they divide its memory in the same way.
+  if (shape.most_shared) {
+    // Kernels are on a multiprocessor at the same time only where they divide its memory in the same way.
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared), what);
   }
   cudaLaunchConfig_t config{};

@@ -20,10 +20,10 @@ __device__ inline uint4 load_once(const uint4* from) {
   return value;
 }
 
-// Likewise, of what every thread of a block asks for: a load that stays in front of the branches behind it.
+// A load that stays in front of the branches behind it.
 __device__ inline int32_t load_early(const int32_t* from) {
   int32_t value;
-  asm volatile("ld.global.nc.s32 %0, [%1];" : "=r"(value) : "l"(from));
+  asm volatile("ld.global.s32 %0, [%1];" : "=r"(value) : "l"(from));
   return value;
 }
 

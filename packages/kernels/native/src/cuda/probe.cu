@@ -5,6 +5,7 @@
 #include "cuda/codec.cuh"
 #include "cuda/launch.h"
 #include "cuda/ordered_key.cuh"
+#include "cuda/overlap.cuh"
 #include "cuda/step_rows.cuh"
 #include "cuda/tuning.h"
 
@@ -262,6 +263,7 @@ __device__ void tiered_votes(const ProbeArguments& a, const Source& source, uint
 // Grid: x = row and KV head, y = subspace, z = table. A thread a centroid.
 template <uint32_t kHeadDim, bool kTiered>
 __global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__ ProbeArguments a) {
+  let_successor_begin();
   const uint32_t row = blockIdx.x / a.cache.kv_heads, head = blockIdx.x % a.cache.kv_heads;
   const int32_t slot = a.step.slot(row);
   if (slot < 0 || !is_searched(a.cache.budget_of(static_cast<size_t>(slot), a.layer)[PKV_BUDGET_MODE])) return;

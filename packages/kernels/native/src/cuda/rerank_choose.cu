@@ -95,7 +95,7 @@ void choose_many(const Runtime& runtime, const StageParams& params) {
   const uint32_t heads = params.step.row_count * plan.cache->kv_heads;
   const uint32_t spans = priority_spans(plan, params.step.row_count);
   const uint32_t blocks = min(spans, (plan.max_candidates + tuning::choose_block_candidates - 1) / tuning::choose_block_candidates);
-  launch(runtime, "rerank: choice", choose_kernel, {dim3(heads, blocks), kBlockThreads, 0, 1, true},
+  launch(runtime, "rerank: choice", choose_kernel, {dim3(heads, blocks), kBlockThreads, 0, 1, true, true},
          ChooseArguments{*plan.cache, plan, VoteScratch(plan), params.step, params.layer, spans, blocks});
 }
 

@@ -5,6 +5,7 @@
 
 #include "cuda/candidate_rows.cuh"
 #include "cuda/launch.h"
+#include "cuda/overlap.cuh"
 #include "cuda/priorities.cuh"
 #include "cuda/rerank_stages.h"
 #include "cuda/tuning.h"
@@ -162,10 +163,12 @@ __global__ void __launch_bounds__(kThreads) estimate_kernel(const __grid_constan
   const uint32_t row_head = blockIdx.x, block = blockIdx.y;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
   const uint32_t queries = plan.rotated_queries;
-  const uint32_t count = candidates_of(plan, row_head), tiles = (count + S::block_keys - 1) / S::block_keys;
   const StepRow step_row(cache, plan, a.layer, a.step, row);
-  if (!step_row.is_searched() || block >= tiles) return;
   tables.load(plan.rotated + size_t{row_head} * queries * S::head_dim, queries, a.codec);
+  wait_for_predecessor();
+  let_successor_begin();
+  const uint32_t count = candidates_of(plan, row_head), tiles = (count + S::block_keys - 1) / S::block_keys;
+  if (!step_row.is_searched() || block >= tiles) return;
   __syncthreads();
 
   const Zone zone{cache, step_row.slot, a.layer, head};
@@ -203,7 +206,8 @@ void launch_estimate(const Runtime& runtime, EstimateArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   arguments.head_blocks = min(tuning::estimate_blocks_a_span * priority_spans(plan, arguments.step.row_count),
                               arguments.scratch.most_tiles);
-  launch(runtime, "rerank: estimates", estimate_kernel<S>, {dim3(heads, arguments.head_blocks), kThreads}, arguments);
+  launch(runtime, "rerank: estimates", estimate_kernel<S>, {dim3(heads, arguments.head_blocks), kThreads, 0, 1, runtime.in_front == Verb::select},
+         arguments);
 }
 
 template <uint32_t kHeadDim>

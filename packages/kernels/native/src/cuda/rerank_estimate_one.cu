@@ -54,17 +54,25 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
-  const uint32_t count = candidates_of(plan, row_head);
   const StepRow step_row(cache, plan, a.layer, a.step, row);
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) memory.counts[bin] = 0;
   load_values(a.codec, values);
+  const uint32_t part = threadIdx.x % kLanes;
+  float query[kLaneDims];
+  const float4* const quads = reinterpret_cast<const float4*>(plan.rotated + size_t{row_head} * kHeadDim + part * kLaneDims);
+#pragma unroll
+  for (uint32_t i = 0; i < kLaneDims / 4; ++i) {
+    const float4 quad = quads[i];
+    query[4 * i] = quad.x, query[4 * i + 1] = quad.y, query[4 * i + 2] = quad.z, query[4 * i + 3] = quad.w;
+  }
+  wait_for_predecessor();
   if (!step_row.is_searched()) return;
+  const uint32_t count = candidates_of(plan, row_head);
   const Span span = span_of(count, tuning::span_candidates, a.spans, number);
   const Zone zone{cache, step_row.slot, a.layer, head};
   const uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates;
   float* const estimates = plan.estimates + size_t{row_head} * plan.max_candidates;
   float* const priorities = plan.priorities + size_t{row_head} * plan.max_candidates;
-  const uint32_t part = threadIdx.x % kLanes;
 
   // Whole warps go on together: where a candidate is missing, the span's last one stands in for it.
   const uint32_t of_warp = threadIdx.x / 32 * (32 / kLanes), of_lane = threadIdx.x / kLanes;
@@ -83,13 +91,6 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
     }
   }
   if (a.scratch.chooses_at_once) hold_tokens(candidates + span.begin, span.end - span.begin, memory);
-  float query[kLaneDims];
-  const float4* const quads = reinterpret_cast<const float4*>(plan.rotated + size_t{row_head} * kHeadDim + part * kLaneDims);
-#pragma unroll
-  for (uint32_t i = 0; i < kLaneDims / 4; ++i) {
-    const float4 quad = quads[i];
-    query[4 * i] = quad.x, query[4 * i + 1] = quad.y, query[4 * i + 2] = quad.z, query[4 * i + 3] = quad.w;
-  }
   __syncthreads();
 
 #pragma unroll 1
@@ -129,7 +130,8 @@ void estimate_one_query(const Runtime& runtime, const StageParams& params) {
   const auto kernel = cache.head_dim == 64    ? estimate_one_kernel<64>
                       : cache.head_dim == 128 ? estimate_one_kernel<128>
                                               : estimate_one_kernel<256>;
-  launch(runtime, "rerank: estimates", kernel, {dim3(heads, spans), kThreads}, arguments);
+  launch(runtime, "rerank: estimates", kernel, {dim3(heads, spans), kThreads, 0, 1, runtime.in_front == Verb::select},
+         arguments);
 }
 
 }  // namespace pkv::cuda

@@ -77,12 +77,13 @@ __device__ float priority_of(const float* estimates, size_t stride, uint32_t que
 // Grid: x = row and KV head, y = span of candidates.
 __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_constant__ PrioritizeArguments a) {
   __shared__ Memory memory;
-  if (!a.scratch.chooses_at_once) let_successor_begin();
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y, queries = plan.rotated_queries;
-  const uint32_t count = candidates_of(plan, row_head);
   const StepRow step_row(a.cache, plan, a.layer, a.step, row_head / a.cache.kv_heads);
+  const uint32_t count = candidates_of(plan, row_head);
   for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.choose.counts[bin] = 0;
+  wait_for_predecessor();
+  if (!a.scratch.chooses_at_once) let_successor_begin();
   if (!step_row.is_searched()) return;
   const uint32_t tile = VoteScratch::tile_candidates(a.cache.head_dim);
   const Span span = span_of(count, tuning::span_candidates, a.spans, number);
@@ -113,7 +114,7 @@ void prioritize(const Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const Cache& cache = *plan.cache;
   const uint32_t heads = params.step.row_count * cache.kv_heads, spans = priority_spans(plan, params.step.row_count);
-  launch(runtime, "rerank: priorities", prioritize_kernel, {dim3(heads, spans), kBlockThreads},
+  launch(runtime, "rerank: priorities", prioritize_kernel, {dim3(heads, spans), kBlockThreads, 0, 1, true},
          PrioritizeArguments{cache, plan, VoteScratch(plan), params.step, params.layer, spans,
                              1.0f / std::sqrt(static_cast<float>(cache.head_dim))});
 }

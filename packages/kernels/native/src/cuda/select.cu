@@ -2,6 +2,7 @@
 // scores of every span (spans.cuh), so a block knows the cut and its place in the list before it reads its own scores, two
 // bytes a key, twice from the second-level cache. Ties go to the smaller index and the output ascends.
 #include "cuda/launch.h"
+#include "cuda/overlap.cuh"
 #include "cuda/spans.cuh"
 #include "cuda/step_rows.cuh"
 
@@ -163,12 +164,12 @@ __global__ void __launch_bounds__(kBlockThreads) select_kernel(const __grid_cons
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
-  const uint32_t counted_spans = a.scratch.counted_spans[row_head];
   const StepRow step_row(cache, plan, a.layer, a.step, row);
-  // What collide counted is asked for beside what the row wants.
-  const bool counted = counted_spans == a.spans;
+  wait_for_predecessor();
+  let_successor_begin();
+  const bool counted = a.scratch.counted_spans[row_head] == a.spans;
   SpanCut cut{};
-  if (counted) {
+  if (counted) {  // what collide counted is asked for beside what the row wants
     cut = find_cut(a.scratch.score_counts + size_t{row_head} * a.spans * kCountBins, a.spans, number, step_row.candidates,
                    memory.cut);
   }
@@ -192,7 +193,7 @@ __global__ void __launch_bounds__(kBlockThreads) select_kernel(const __grid_cons
 void select(Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const uint32_t heads = params.step.row_count * plan.cache->kv_heads, spans = score_spans(plan, params.step.row_count);
-  launch(runtime, "select", select_kernel, {dim3(heads, spans), kBlockThreads},
+  launch(runtime, "select", select_kernel, {dim3(heads, spans), kBlockThreads, 0, 1, runtime.in_front == Verb::collide},
          SelectArguments{*plan.cache, plan, VoteScratch(plan), params.step, params.layer, spans});
 }
 
