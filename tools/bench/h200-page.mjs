@@ -185,20 +185,20 @@ ${
 }`;
 }
 
-/** Whole steps with records in registered huge pages and in the driver's own page-locked memory. */
+/** Whole steps with records in managed memory that stays on the host, and in the driver's page-locked memory. */
 function hostMemoryPart({ cases, driverMemory = [] }) {
   const isWhole = (row) => row.stage === "whole" && row.records === "mapped";
   const rows = driverMemory.filter(isWhole).map((row) => {
     const same = ["contextTokens", "batch", "policy", "topK"];
-    const registered = cases.find((other) => isWhole(other) && same.every((name) => other[name] === row[name]));
-    return [row.contextTokens, row.policy, row.topK, spread(registered), spread(row)].map(String);
+    const managed = cases.find((other) => isWhole(other) && same.every((name) => other[name] === row[name]));
+    return [row.contextTokens, row.policy, row.topK, spread(managed), spread(row)].map(String);
   });
-  return `## Page-locked memory: registered or from the driver
+  return `## Host memory: managed, or page-locked by the driver
 
-Whole steps with records in mapped host memory, in huge pages that are touched and registered, and in memory of \`cudaHostAlloc\`
-(\`PARISKV_HOST_MEMORY=driver\`).
+Whole steps with records in mapped host memory: in managed memory that prefers the host, which the device finds by pages of 2 MiB, and
+in memory of \`cudaHostAlloc\` (\`PARISKV_HOST_MEMORY=driver\`), which it finds by pages of 4 KiB (docs/decisions/0012).
 
-${rows.length > 0 ? `${table(["context", "policy", "K", "registered µs", "driver's µs"], rows)}\n` : NOT_MEASURED}`;
+${rows.length > 0 ? `${table(["context", "policy", "K", "managed µs", "driver's µs"], rows)}\n` : NOT_MEASURED}`;
 }
 
 printPage("h200", h200Page, fileURLToPath(import.meta.url));

@@ -71,7 +71,7 @@ run_stages() { program 60 bench_cuda_stages $(small && echo --pool-mib 128 --run
 run_sdpa() { within 60 python3 tools/gpu/sdpa.py; }
 run_ingest() { program 20 bench_cuda_ingest $(small && echo --layers 2); }
 run_hot_set() { program 40 bench_cuda_hot_set; }
-# Whole steps with records in memory of the driver's allocator, beside those of `stages` in registered huge pages.
+# Whole steps with records in memory of the driver's allocator, beside those of `stages` in managed memory.
 run_driver_memory() { PARISKV_HOST_MEMORY=driver program 40 bench_cuda_stages $(small && echo --pool-mib 128 --runs 1 32x1 || echo 128x1); }
 run_doctor() { pariskv 20 doctor --device "$device" --json; }
 run_demo() {
