@@ -79,8 +79,8 @@ const MEMORY_KINDS: readonly MemoryKind[] = ["device", "pinned", "mapped"];
 
 /**
  * What KvMemory will allocate for a request, from shapes alone: the same functions size the buffers, so that prediction
- * and allocation agree to the byte once every page is in use. What a system keeps beside that is left out: with CUDA, page
- * tables of about 1/512 of the mapped bytes on the device, and bookkeeping of about 2 % of the page-locked bytes on the host.
+ * and allocation agree to the byte once every page is in use. What driver and system keep beside that, such as page tables,
+ * is left out; docs/benchmarks/h200.md has what it was on one machine.
  *
  * @throws InvalidArgumentError for shapes and counts that KvMemory refuses.
  */

@@ -37,6 +37,19 @@ void test_memory(Report& report, const Side& side) {
   }
 }
 
+// Memory that others have written and given back is zeroed again.
+void test_used_memory(Report& report, const Side& side) {
+  constexpr size_t kBytes = size_t{8} << 20;
+  for (const uint32_t kind : kKinds) {
+    for (int round = 0; round < 4; ++round) {
+      const Buffer buffer = side.allocate(kBytes, kind);
+      report.same(std::vector<uint8_t>(kBytes), Side::read<uint8_t>(buffer, kBytes),
+                  "memory of kind " + std::to_string(kind) + " zeroed, round " + std::to_string(round));
+      Side::write(buffer, std::vector<uint8_t>(kBytes, 0xa5));
+    }
+  }
+}
+
 void test_copies(Report& report, const Side& side) {
   Random random(2);
   constexpr size_t kBytes = 1 << 20;
@@ -232,7 +245,10 @@ void test_lives(Report& report) {
 
 void test_device(Report& report) {
   const Side side(PKV_CUDA);
-  report.group("device: memory of three kinds", [&] { test_memory(report, side); });
+  report.group("device: memory of three kinds", [&] {
+    test_memory(report, side);
+    test_used_memory(report, side);
+  });
   report.group("device: copies between them, aligned or not", [&] { test_copies(report, side); });
   report.group("device: time to read", [&] { test_read_times(report, side); });
   report.group("device: page-locked memory in large pieces", [&] { test_arenas(report, side); });

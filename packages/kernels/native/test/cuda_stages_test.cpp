@@ -129,6 +129,18 @@ void test_written_scores(Report& report, const Side& cpu_side, const Side& cuda_
   Comparison(report, data, c, rows, cpu_plan, cuda_plan, rows.count, 5000).select();
 }
 
+// The choice of the top K, whichever way K takes: with the mass, and all queries of a group.
+void run_choices(Report& report, const PlacedScene& cpu, const PlacedScene& cuda, uint32_t candidates,
+                 std::initializer_list<uint32_t> top_ks) {
+  bool as_tape = false;
+  for (const uint32_t top_k : top_ks) {
+    for (const uint32_t group : {PKV_GROUP_MEAN, PKV_GROUP_MAX}) {
+      const Policy policy = {PKV_VOTES_GRADED, group, candidates, top_k};
+      run_case(report, cpu, cuda, 0, {policy, PKV_MODE_VOTE, candidates, top_k, as_tape = !as_tape});
+    }
+  }
+}
+
 // So many candidates, and so many alike, that what the choice lists does not fit its list; and a large K.
 void test_many_candidates(Report& report, const Side& cpu_side, const Side& cuda_side) {
   SceneParams params;
@@ -147,6 +159,38 @@ void test_many_candidates(Report& report, const Side& cpu_side, const Side& cuda
     run_case(report, cpu, cuda, 0, {policy, PKV_MODE_SCAN, 0, 2000, false});
     run_case(report, cpu, cuda, 0, {policy, PKV_MODE_VOTE, 2000, 1000, false});
   }
+  run_choices(report, cpu, cuda, 18000, {1, 100, 256, 257});
+}
+
+// Spans of candidates that a block does not hold together with their tokens, and others that it does not hold at all.
+void test_long_spans(Report& report, const Side& cpu_side, const Side& cuda_side) {
+  for (const uint32_t slots : {3u, 9u}) {
+    for (const Keys keys : {Keys::ties, Keys::isotropic}) {
+      SceneParams params;
+      params.kv_heads = 8;
+      params.query_group = 2;
+      params.keys = keys;
+      params.zone_tokens.assign(slots, 700);
+      params.zone_tokens[1] = 24576;
+      params.ring_used.assign(slots, 30);
+      params.seed = 40 + slots;
+      const SceneData data(params, cpu_side);
+      const PlacedScene cpu(cpu_side, data), cuda(cuda_side, data);
+      run_choices(report, cpu, cuda, 24000, {37, 256, 300});
+    }
+  }
+}
+
+// One row and KV head: as many spans, and so lists, as there can be.
+void test_many_spans(Report& report, const Side& cpu_side, const Side& cuda_side) {
+  SceneParams params;
+  params.kv_heads = 1;
+  params.zone_tokens = {40000};
+  params.ring_used = {7};
+  params.seed = 50;
+  const SceneData data(params, cpu_side);
+  const PlacedScene cpu(cpu_side, data), cuda(cuda_side, data);
+  run_choices(report, cpu, cuda, 34000, {100});
 }
 
 // The same step gives the same bytes, run after run, as a tape or not.
@@ -223,6 +267,7 @@ void test_stages(Report& report) {
   }
   report.group("stages: scores from elsewhere", [&] { test_written_scores(report, cpu, cuda); });
   report.group("stages: many candidates", [&] { test_many_candidates(report, cpu, cuda); });
+  report.group("stages: long spans of candidates", [&] { test_long_spans(report, cpu, cuda); });
   report.group("stages: the same bytes run after run", [&] { test_repeats(report, cpu, cuda); });
 }
 
@@ -246,6 +291,7 @@ void test_quick(Report& report) {
       report.group("quick: " + describe(params), [&] { run_cases(report, params, cpu, cuda); });
     }
   }
+  report.group("quick: many spans of candidates", [&] { test_many_spans(report, cpu, cuda); });
   test_quick_device(report);
   test_quick_pages(report);
   test_quick_dense(report);

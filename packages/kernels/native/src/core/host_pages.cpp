@@ -12,17 +12,43 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
-#include <unistd.h>
 #endif
 
 namespace pkv {
-
-#if defined(__linux__)
 namespace {
 
 // Touching is zeroing: a few cores fill the memory's bandwidth, and a thread is worth its start from some 10 ms of work on.
 constexpr size_t kMostThreads = 16;
 constexpr size_t kThreadBytes = size_t{128} << 20;
+
+// Calls work(memory, bytes) for shares of whole huge pages, each in a thread of its own.
+template <class Work>
+void share_out(uint8_t* memory, size_t bytes, const Work& work) {
+  const size_t threads = std::min({static_cast<size_t>(usable_cores()), kMostThreads, bytes / kThreadBytes + 1});
+  const size_t share = whole_huge_pages((bytes + threads - 1) / threads);
+  const auto work_from = [&](size_t begin) { work(memory + begin, std::min(share, bytes - begin)); };
+  std::array<std::thread, kMostThreads> helpers;
+  size_t started = 0;
+  for (size_t begin = share; begin < bytes; begin += share) {
+    try {
+      helpers[started] = std::thread(work_from, begin);
+      ++started;
+    } catch (const std::system_error&) {  // no thread to be had
+      work_from(begin);
+    }
+  }
+  work_from(0);
+  for (size_t helper = 0; helper < started; ++helper) helpers[helper].join();
+}
+
+}  // namespace
+
+void zero_host_memory(uint8_t* memory, size_t bytes) {
+  share_out(memory, bytes, [](uint8_t* from, size_t count) { std::memset(from, 0, count); });
+}
+
+#if defined(__linux__)
+namespace {
 
 // Faults all pages in; false when the system has no memory for them.
 bool populate(uint8_t* memory, size_t bytes) {
@@ -32,36 +58,20 @@ bool populate(uint8_t* memory, size_t bytes) {
   constexpr int kPopulateWrite = 23;  // since Linux 5.14
 #endif
   if (madvise(memory, bytes, kPopulateWrite) == 0) return true;
-  if (errno == ENOMEM) return false;
-  const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  for (size_t at = 0; at < bytes; at += page_bytes) static_cast<volatile uint8_t*>(memory)[at] = 0;
+  if (errno != EINVAL) return false;
+  std::memset(memory, 0, bytes);  // a system that does not know the wish
   return true;
 }
 
-}  // namespace
-
-// Each thread takes a share of whole huge pages.
-bool touch_host_pages(uint8_t* memory, size_t bytes) {
-  const size_t threads = std::min({static_cast<size_t>(usable_cores()), kMostThreads, bytes / kThreadBytes + 1});
-  const size_t share = whole_huge_pages((bytes + threads - 1) / threads);
+bool populate_all(uint8_t* memory, size_t bytes) {
   std::atomic<bool> populated{true};
-  const auto populate_share = [&](size_t begin) {
-    if (!populate(memory + begin, std::min(share, bytes - begin))) populated = false;
-  };
-  std::array<std::thread, kMostThreads> helpers;
-  size_t started = 0;
-  for (size_t begin = share; begin < bytes; begin += share) {
-    try {
-      helpers[started] = std::thread(populate_share, begin);
-      ++started;
-    } catch (const std::system_error&) {  // no thread to be had
-      populate_share(begin);
-    }
-  }
-  populate_share(0);
-  for (size_t helper = 0; helper < started; ++helper) helpers[helper].join();
+  share_out(memory, bytes, [&](uint8_t* from, size_t count) {
+    if (!populate(from, count)) populated = false;
+  });
   return populated;
 }
+
+}  // namespace
 
 uint8_t* map_host_pages(size_t bytes) {
   if (bytes > SIZE_MAX - 2 * kHugePageBytes) return nullptr;
@@ -76,7 +86,7 @@ uint8_t* map_host_pages(size_t bytes) {
   if (before != kHugePageBytes) munmap(from + before + bytes, kHugePageBytes - before);
   uint8_t* const memory = from + before;
   madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: without huge pages it works all the same
-  if (touch_host_pages(memory, bytes)) return memory;
+  if (populate_all(memory, bytes)) return memory;
   munmap(memory, bytes);
   return nullptr;
 }
@@ -87,11 +97,6 @@ void unmap_host_pages(uint8_t* memory, size_t bytes) noexcept { munmap(memory, w
 
 uint8_t* map_host_pages(size_t) { return nullptr; }
 void unmap_host_pages(uint8_t*, size_t) noexcept {}
-
-bool touch_host_pages(uint8_t* memory, size_t bytes) {
-  std::memset(memory, 0, bytes);
-  return true;
-}
 
 #endif
 

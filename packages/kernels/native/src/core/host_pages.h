@@ -21,8 +21,7 @@ inline size_t whole_huge_pages(size_t bytes) { return (bytes + kHugePageBytes - 
 uint8_t* map_host_pages(size_t bytes);
 void unmap_host_pages(uint8_t* memory, size_t bytes) noexcept;
 
-// Makes the system provide pages of zeros that were never touched, with several threads where they are many. False when it
-// has no memory for them.
-bool touch_host_pages(uint8_t* memory, size_t bytes);
+// Writes zeros to all of it, with several threads where it is much, and so makes the system provide the pages.
+void zero_host_memory(uint8_t* memory, size_t bytes);
 
 }  // namespace pkv

@@ -36,7 +36,7 @@ __device__ void write_piece(uint8_t* shared, uint32_t query_group, float* piece)
 #pragma unroll
     for (uint32_t warp = 0; warp < S::warps; ++warp) {
       const WarpResult<S>& result = WarpResult<S>::of(shared, warp);
-      const float share = share_of_maximum(result.maximum[g], maximum);
+      const float share = share_of_largest(result.maximum[g], maximum);
       add_share(output, share, *reinterpret_cast<const float4*>(&result.output[g][j]));
       sum += share * result.sum[g];
     }
@@ -85,7 +85,7 @@ __device__ void join_pieces(const float* partials, uint32_t piece_floats, uint32
     maximum = warp_reduce(maximum, Largest());
     float sum = 0.0f;
     for (uint32_t piece = lane; piece < pieces; piece += 32) {
-      const float share = share_of_maximum(memory.maxima[g][piece], maximum);
+      const float share = share_of_largest(memory.maxima[g][piece], maximum);
       memory.maxima[g][piece] = share;
       sum += share * memory.sums[g][piece];
     }

@@ -11,11 +11,9 @@
 
 #include "cuda/attend_tile.cuh"
 #include "cuda/kv_element.cuh"
+#include "cuda/softmax.cuh"
 
 namespace pkv::cuda {
-
-// exp(a - b) where b is a maximum that a went into; 0 for a of -infinity, also beside b of -infinity.
-__device__ inline float share_of_maximum(float a, float b) { return a == -INFINITY ? 0.0f : expf(a - b); }
 
 template <Dtype kDtype>
 struct MatrixElement {
@@ -148,13 +146,13 @@ class MatrixSoftmax {
     }
     largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
-    const float rescale = largest == maximum_ ? 1.0f : share_of_maximum(maximum_, largest);
+    const float rescale = largest == maximum_ ? 1.0f : share_of_largest(maximum_, largest);
     maximum_ = largest;
     sum_ *= rescale;
     float weights[4];
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
-      weights[i] = share_of_maximum(logits[i], largest);
+      weights[i] = share_of_largest(logits[i], largest);
       sum_ += weights[i];
     }
     if (__any_sync(kAllLanes, rescale != 1.0f)) {

@@ -42,7 +42,7 @@ class PlainSoftmax {
         logit = warp_reduce(logit, Sum());
         if (!isfinite(logit)) continue;  // left out together with its V
         if (logit > maximum_[g]) {
-          const float rescale = share_of_maximum(maximum_[g], logit);
+          const float rescale = share_of_largest(maximum_[g], logit);
           maximum_[g] = logit;
           sum_[g] *= rescale;
 #pragma unroll

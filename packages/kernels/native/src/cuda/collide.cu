@@ -164,9 +164,9 @@ __global__ void __launch_bounds__(kThreads, 1) collide_kernel(const __grid_const
 template <uint32_t kHeadDim, uint32_t kGroups, uint32_t kBytes>
 void launch_collide(const Runtime& runtime, const CollideArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
+  const bool overlaps = runtime.in_front == Verb::probe;
   launch(runtime, "collide", collide_kernel<kHeadDim, kGroups, kBytes>,
-         {dim3(heads, arguments.spans), kThreads, TableLayout<kHeadDim, kGroups, kBytes>::bytes, 1, runtime.in_front == Verb::probe},
-         arguments);
+         {dim3(heads, arguments.spans), kThreads, TableLayout<kHeadDim, kGroups, kBytes>::bytes, 1, overlaps}, arguments);
 }
 
 template <uint32_t kHeadDim, uint32_t kBytes>

@@ -1,5 +1,4 @@
-// Collective work of a block, of 1024 threads unless it says so, on counts: prefix sums, and listing chosen indices in their
-// order.
+// Collective work of a block of 1024 threads on counts: prefix sums, and listing chosen indices in their order.
 #pragma once
 #include <cstdint>
 
@@ -20,14 +19,13 @@ __device__ inline uint32_t inclusive_prefix(uint32_t value) {
   return value;
 }
 
-// Sum of `value` over the threads before this one; `total`: over all. By the whole block, of kThreads.
-template <uint32_t kThreads = kBlockThreads>
-__device__ uint32_t block_prefix(uint32_t value, uint32_t (&warp_totals)[kBlockWarps], uint32_t& total) {
+// Sum of `value` over the threads before this one; `total`: over all. By the whole block.
+__device__ inline uint32_t block_prefix(uint32_t value, uint32_t (&warp_totals)[kBlockWarps], uint32_t& total) {
   const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const uint32_t in_warp = inclusive_prefix(value);
   if (lane == 31) warp_totals[warp] = in_warp;
   __syncthreads();
-  const uint32_t of_lane = lane < kThreads / 32 ? warp_totals[lane] : 0;
+  const uint32_t of_lane = warp_totals[lane];
   total = __reduce_add_sync(kAllLanes, of_lane);
   const uint32_t warps_before = __reduce_add_sync(kAllLanes, lane < warp ? of_lane : 0);
   __syncthreads();

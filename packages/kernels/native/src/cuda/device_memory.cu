@@ -35,13 +35,13 @@ uint8_t* DeviceMemory::allocate_device(size_t bytes) const {
 }
 
 uint8_t* DeviceMemory::allocate(size_t bytes, MemoryKind kind) {
-  // Asked before the driver is: the system kills a process sooner than it refuses to lock its pages.
+  // Asked before the driver is: the system kills a process sooner than it refuses it host memory.
   const uint64_t available = available_bytes(kind);
   if (bytes > available) throw out_of_memory(kind_name(kind), bytes, available);
   const HostArena::Piece piece =
-      kind == MemoryKind::device ? HostArena::Piece{allocate_device(bytes), false} : host_arena_.allocate(bytes);
+      kind == MemoryKind::device ? HostArena::Piece{allocate_device(bytes), 0} : host_arena_.allocate(bytes);
   if (piece.memory == nullptr) throw out_of_memory(kind_name(kind), bytes, available);
-  const Place place{kind, piece.managed};
+  const Place place{kind, piece.managed_bytes};
   try {
     const std::lock_guard<std::mutex> lock(mutex_);
     allocated_.emplace(piece.memory, place);
@@ -89,7 +89,7 @@ void DeviceMemory::release(uint8_t* memory, const Place& place) const noexcept {
   if (place.kind == MemoryKind::device) {
     cudaFree(memory);
   } else {
-    HostArena::free({memory, place.managed});
+    HostArena::free({memory, place.managed_bytes});
   }
   cudaGetLastError();
 }

@@ -31,7 +31,7 @@ class DeviceMemory {
  private:
   struct Place {
     MemoryKind kind;
-    bool managed;  // as HostArena has it
+    size_t managed_bytes;  // as HostArena has it
   };
   uint8_t* allocate_device(size_t bytes) const;
   void release(uint8_t* memory, const Place& place) const noexcept;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "cuda/memory.cuh"
+#include "cuda/softmax.cuh"
 #include "cuda/vote_scratch.h"
 
 namespace pkv::cuda {
@@ -20,9 +21,6 @@ constexpr uint32_t kDigitBits = 11, kTopShift = 32 - kDigitBits;
 static_assert(kCountBins == 1u << kDigitBits, "a bin a digit");
 
 __device__ inline uint32_t priority_bin(uint32_t key) { return key >> kTopShift; }
-
-// exp(a - b) where b is a maximum that a went into; 0 for a of -infinity, also beside b of -infinity.
-__device__ inline float share_of_largest(float a, float b) { return a == -INFINITY ? 0.0f : expf(a - b); }
 
 __device__ inline LogSum joined(const LogSum& a, const LogSum& b) {
   const float largest = fmaxf(a.largest, b.largest);

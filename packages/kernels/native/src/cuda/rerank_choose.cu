@@ -71,7 +71,8 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
   Cut cut{found.bin, kTopShift, found.above, found.reaching - found.above};
   uint32_t* const keys = a.scratch.list_keys + size_t{row_head} * a.scratch.list_slots;
   uint32_t* const tokens = a.scratch.list_tokens + size_t{row_head} * a.scratch.list_slots;
-  const bool is_listed = found.reaching <= min(a.scratch.list_slots, ChooseMemory::most_keys);
+  static_assert(tuning::long_list_slots <= ChooseMemory::most_keys, "the last block holds the list");
+  const bool is_listed = found.reaching <= a.scratch.list_slots;
   if (is_listed) {
     const Span own = spans_of(count, tuning::span_candidates, a.spans, first_span, end_span);
     list_candidates(priorities, candidates, own, found.bin, found.before.above + found.before.equal, keys, tokens, memory.choose);
@@ -80,11 +81,11 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
   if (is_listed) {
     for (uint32_t i = threadIdx.x; i < found.reaching; i += kBlockThreads) memory.choose.keys[i] = __ldcg(keys + i);
     __syncthreads();
-    take_largest([&](uint32_t i) { return memory.choose.keys[i]; }, found.reaching, cut, top_k, top_k,
-                                memory.choose, [&](uint32_t place, uint32_t i) { selected[place] = __ldcg(tokens + i); });
+    take_largest([&](uint32_t i) { return memory.choose.keys[i]; }, found.reaching, cut, top_k, top_k, memory.choose,
+                 [&](uint32_t place, uint32_t i) { selected[place] = __ldcg(tokens + i); });
   } else {
     take_largest([&](uint32_t i) { return ordered_key(priorities[i]); }, count, cut, top_k, top_k, memory.choose,
-                                [&](uint32_t place, uint32_t i) { selected[place] = candidates[i]; });
+                 [&](uint32_t place, uint32_t i) { selected[place] = candidates[i]; });
   }
 }
 
@@ -94,7 +95,8 @@ void choose_many(const Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const uint32_t heads = params.step.row_count * plan.cache->kv_heads;
   const uint32_t spans = priority_spans(plan, params.step.row_count);
-  const uint32_t blocks = min(spans, (plan.max_candidates + tuning::choose_block_candidates - 1) / tuning::choose_block_candidates);
+  constexpr uint32_t kBlockCandidates = tuning::choose_block_candidates;
+  const uint32_t blocks = min(spans, (plan.max_candidates + kBlockCandidates - 1) / kBlockCandidates);
   launch(runtime, "rerank: choice", choose_kernel, {dim3(heads, blocks), kBlockThreads, 0, 1, true, true},
          ChooseArguments{*plan.cache, plan, VoteScratch(plan), params.step, params.layer, spans, blocks});
 }

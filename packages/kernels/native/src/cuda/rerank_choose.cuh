@@ -47,11 +47,11 @@ struct Lists {
         *reinterpret_cast<uint4*>(memory.tokens() + i) = __ldcg(reinterpret_cast<const uint4*>(tokens + i));
       }
     } else {
-      loaded = take_largest([&](uint32_t i) { return __ldcg(keys + i); }, slots, cut, top_k, ChooseMemory::most_pairs,
-                                      memory, [&](uint32_t place, uint32_t i) {
-                                        memory.keys[place] = __ldcg(keys + i);
-                                        memory.tokens()[place] = __ldcg(tokens + i);
-                                      });
+      const auto key_of = [&](uint32_t i) { return __ldcg(keys + i); };
+      loaded = take_largest(key_of, slots, cut, top_k, ChooseMemory::most_pairs, memory, [&](uint32_t place, uint32_t i) {
+        memory.keys[place] = __ldcg(keys + i);
+        memory.tokens()[place] = __ldcg(tokens + i);
+      });
     }
     __syncthreads();
     return loaded;
@@ -60,14 +60,15 @@ struct Lists {
 
 }  // namespace choose
 
-// For a block whose span of `count` candidates begins here: starts the copies of its tokens to memory, if there is room.
-__device__ inline void hold_tokens(const uint32_t* candidates, uint32_t count, ChooseMemory& memory) {
-  if (count > ChooseMemory::most_pairs) return;
+// For a block whose span of `count` candidates begins here: starts the copies of its tokens to memory, if it will choose and
+// there is room.
+__device__ inline void hold_tokens(const VoteScratch& scratch, const uint32_t* candidates, uint32_t count,
+                                   ChooseMemory& memory) {
+  if (!scratch.chooses_at_once || count > ChooseMemory::most_pairs) return;
   for (uint32_t i = threadIdx.x; i < count; i += kBlockThreads) copy_async(memory.tokens() + i, candidates + i);
 }
 
-// Selects the top K. By every block that makes priorities, once those of its span are counted in memory.counts and lie in
-// plan.priorities and, if there is room, in memory.keys; and the block has met.
+// Selects the top K. By every block that makes priorities, once the block has met.
 __device__ inline void choose_top(const Plan& plan, const VoteScratch& scratch, const ChoiceShare& share, ChooseMemory& memory) {
   const auto [row_head, query_group, top_k, count, span, number, spans] = share;
   let_successor_begin();
@@ -114,12 +115,23 @@ __device__ inline void choose_top(const Plan& plan, const VoteScratch& scratch, 
       to_keys = nullptr;
       to_tokens = selected;
     }
-    taken = take_largest([&](uint32_t i) { return memory.keys[i]; }, held, cut, want, room, memory,
-                                   [&](uint32_t place, uint32_t i) {
-                                     if (to_keys != nullptr) to_keys[place] = memory.keys[i];
-                                     to_tokens[place] = has_tokens ? memory.tokens()[i] : candidates[i];
-                                   });
+    const auto key_of = [&](uint32_t i) { return memory.keys[i]; };
+    taken = take_largest(key_of, held, cut, want, room, memory, [&](uint32_t place, uint32_t i) {
+      if (to_keys != nullptr) to_keys[place] = memory.keys[i];
+      to_tokens[place] = has_tokens ? memory.tokens()[i] : candidates[i];
+    });
   }
+}
+
+// What a block that makes priorities does last: once those of its span are counted in memory.counts and lie in
+// plan.priorities and, if there is room, in memory.keys. By the whole block.
+__device__ inline void finish_priorities(const Plan& plan, const VoteScratch& scratch, const ChoiceShare& share,
+                                         ChooseMemory& memory) {
+  await_async_copies();
+  __syncthreads();
+  if (scratch.chooses_at_once) return choose_top(plan, scratch, share, memory);
+  const size_t span = size_t{share.row_head} * share.spans + share.number;
+  write_reaching(memory.counts, memory.warp_totals, scratch.priority_counts + span * kCountBins);
 }
 
 }  // namespace pkv::cuda

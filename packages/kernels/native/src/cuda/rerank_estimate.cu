@@ -206,8 +206,9 @@ void launch_estimate(const Runtime& runtime, EstimateArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   arguments.head_blocks = min(tuning::estimate_blocks_a_span * priority_spans(plan, arguments.step.row_count),
                               arguments.scratch.most_tiles);
-  launch(runtime, "rerank: estimates", estimate_kernel<S>, {dim3(heads, arguments.head_blocks), kThreads, 0, 1, runtime.in_front == Verb::select},
-         arguments);
+  const bool overlaps = runtime.in_front == Verb::select;
+  launch(runtime, "rerank: estimates", estimate_kernel<S>,
+         {dim3(heads, arguments.head_blocks), kThreads, 0, 1, overlaps}, arguments);
 }
 
 template <uint32_t kHeadDim>

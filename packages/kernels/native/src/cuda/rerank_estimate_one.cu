@@ -1,7 +1,7 @@
 // The first part of rerank where a KV head has one rotated query: estimates of the candidates from their codes
 // (candidate_rows.cuh), which are their priorities. A lane keeps its part of the query in registers, and of the rows that it
-// reads next several are under way while it works on one. The block counts the priorities of its span, and the top K are
-// chosen (rerank_choose.cuh).
+// reads next several are under way while it works on one. The block counts the priorities of its span; for a K that is not
+// large the top K are chosen then and there (rerank_choose.cuh).
 #include "cuda/candidate_rows.cuh"
 #include "cuda/launch.h"
 #include "cuda/rerank_choose.cuh"
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
       if (is_there(span.begin + i * kStride)) ahead[i].load<kHeadDim>(zone, keys[i]);
     }
   }
-  if (a.scratch.chooses_at_once) hold_tokens(candidates + span.begin, span.end - span.begin, memory);
+  hold_tokens(a.scratch, candidates + span.begin, span.end - span.begin, memory);
   __syncthreads();
 
 #pragma unroll 1
@@ -112,12 +112,7 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
     if (at - span.begin < ChooseMemory::most_keys) memory.keys[at - span.begin] = ordered;
     atomicAdd(&memory.counts[priority_bin(ordered)], 1);
   }
-  await_async_copies();
-  __syncthreads();
-  if (!a.scratch.chooses_at_once) {
-    return write_reaching(memory.counts, memory.warp_totals, a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
-  }
-  choose_top(plan, a.scratch, {row_head, cache.query_group, step_row.top_k, count, span, number, a.spans}, memory);
+  finish_priorities(plan, a.scratch, {row_head, cache.query_group, step_row.top_k, count, span, number, a.spans}, memory);
 }
 
 }  // namespace
@@ -130,8 +125,8 @@ void estimate_one_query(const Runtime& runtime, const StageParams& params) {
   const auto kernel = cache.head_dim == 64    ? estimate_one_kernel<64>
                       : cache.head_dim == 128 ? estimate_one_kernel<128>
                                               : estimate_one_kernel<256>;
-  launch(runtime, "rerank: estimates", kernel, {dim3(heads, spans), kThreads, 0, 1, runtime.in_front == Verb::select},
-         arguments);
+  const bool overlaps = runtime.in_front == Verb::select;
+  launch(runtime, "rerank: estimates", kernel, {dim3(heads, spans), kThreads, 0, 1, overlaps}, arguments);
 }
 
 }  // namespace pkv::cuda

@@ -1,7 +1,7 @@
 // The second part of rerank where a KV head has several rotated queries: the queries' softmax-normalised estimates combined
 // to one priority a candidate (docs/mathematics.md §4). Reads the estimates, 4 bytes a candidate and query, from the second-level
-// cache. Every block joins the sums of all tiles anew, which is less than waiting for another. Then the top K are chosen
-// (rerank_choose.cuh).
+// cache. Every block joins the sums of all tiles anew, which is less than waiting for another. For a K that is not large the
+// top K are chosen then and there (rerank_choose.cuh).
 #include <cmath>
 
 #include "cuda/launch.h"
@@ -87,7 +87,8 @@ __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_
   if (!step_row.is_searched()) return;
   const uint32_t tile = VoteScratch::tile_candidates(a.cache.head_dim);
   const Span span = span_of(count, tuning::span_candidates, a.spans, number);
-  if (a.scratch.chooses_at_once) hold_tokens(plan.candidates + size_t{row_head} * plan.max_candidates + span.begin, span.end - span.begin, memory.choose);
+  hold_tokens(a.scratch, plan.candidates + size_t{row_head} * plan.max_candidates + span.begin, span.end - span.begin,
+              memory.choose);
   join_tiles(a.scratch.log_sums + size_t{row_head} * queries * a.scratch.most_tiles, queries, (count + tile - 1) / tile,
              a.scratch.most_tiles, memory);
 
@@ -100,12 +101,8 @@ __global__ void __launch_bounds__(kBlockThreads) prioritize_kernel(const __grid_
     if (i - span.begin < ChooseMemory::most_keys) memory.choose.keys[i - span.begin] = ordered;
     atomicAdd(&memory.choose.counts[priority_bin(ordered)], 1);
   }
-  await_async_copies();
-  __syncthreads();
-  if (!a.scratch.chooses_at_once) {
-    return write_reaching(memory.choose.counts, memory.choose.warp_totals, a.scratch.priority_counts + (size_t{row_head} * a.spans + number) * kCountBins);
-  }
-  choose_top(plan, a.scratch, {row_head, a.cache.query_group, step_row.top_k, count, span, number, a.spans}, memory.choose);
+  finish_priorities(plan, a.scratch, {row_head, a.cache.query_group, step_row.top_k, count, span, number, a.spans},
+                    memory.choose);
 }
 
 }  // namespace

@@ -27,24 +27,13 @@ __device__ inline uint32_t longest_span(uint32_t count, uint32_t unit, uint32_t 
 
 // Leaves in `to` [kCountBins], for every bin, how many of this span reach it. counts: [kCountBins], in shared memory, aligned
 // to 8 bytes, complete before the block's last barrier.
-template <uint32_t kThreads = kBlockThreads>
-__device__ void write_reaching(const uint32_t* counts, uint32_t (&warp_totals)[kBlockWarps], uint32_t* to) {
-  constexpr uint32_t kPairs = kCountBins / kThreads / 2;  // of neighbouring bins, of one thread
-  const uint32_t end = kCountBins - threadIdx.x * 2 * kPairs;  // threads count from the highest bin down
-  uint2 own[kPairs];
-  uint32_t sum = 0, total;
-#pragma unroll
-  for (uint32_t i = 0; i < kPairs; ++i) {
-    own[i] = *reinterpret_cast<const uint2*>(counts + end - 2 * (i + 1));
-    sum += own[i].x + own[i].y;
-  }
-  uint32_t above = block_prefix<kThreads>(sum, warp_totals, total);
-#pragma unroll
-  for (uint32_t i = 0; i < kPairs; ++i) {
-    const uint32_t upper = above + own[i].y, lower = upper + own[i].x;
-    *reinterpret_cast<uint2*>(to + end - 2 * (i + 1)) = make_uint2(lower, upper);
-    above = lower;
-  }
+__device__ inline void write_reaching(const uint32_t* counts, uint32_t (&warp_totals)[kBlockWarps], uint32_t* to) {
+  static_assert(kCountBins == 2 * kBlockThreads, "two bins a thread, from the highest down");
+  const uint32_t lower = kCountBins - 2 - 2 * threadIdx.x;
+  const uint2 own = *reinterpret_cast<const uint2*>(counts + lower);
+  uint32_t total;
+  const uint32_t reaching_upper = block_prefix(own.x + own.y, warp_totals, total) + own.y;
+  *reinterpret_cast<uint2*>(to + lower) = make_uint2(reaching_upper + own.x, reaching_upper);
 }
 
 // What is taken of all spans of a row and KV head: everything above `bin`, and the first `taken - above` of what lies in it.

@@ -28,9 +28,9 @@ struct Cut {
 
   static __device__ Cut everything(uint32_t count) { return {0, 32, 0, count}; }
   __device__ uint32_t prefix_of(uint32_t key) const { return static_cast<uint32_t>(uint64_t{key} >> shift); }
-  // 0 is the key of no candidate.
+  // Whether the key is larger than all among which the cut lies, or one of those. 0 is the key of no candidate.
+  __device__ bool takes(uint32_t key) const { return prefix_of(key) > prefix; }
   __device__ bool is_among(uint32_t key) const { return key != 0 && prefix_of(key) == prefix; }
-  __device__ bool is_below(uint32_t key) const { return prefix_of(key) > prefix; }
 };
 
 // Where memory.counts has the digits of those that `cut` is among, one digit more of it: that of number `want`, from 1 on, by
@@ -78,7 +78,7 @@ __device__ uint32_t take_largest(const KeyOf& key_of, uint32_t end, Cut& cut, ui
   const uint32_t first_round = min(warp * warp_rounds, rounds), end_round = min(first_round + warp_rounds, rounds);
   const auto classes_of = [&](uint32_t round) {  // a bit a lane
     const uint32_t i = round * 32 + lane, key = i < end ? key_of(i) : 0;
-    return Classes{__ballot_sync(kAllLanes, cut.is_below(key)), __ballot_sync(kAllLanes, cut.is_among(key))};
+    return Classes{__ballot_sync(kAllLanes, cut.takes(key)), __ballot_sync(kAllLanes, cut.is_among(key))};
   };
   Counts before{0, 0};
 #pragma unroll 4

@@ -24,12 +24,11 @@ constexpr uint32_t estimate_one_ahead = 2;       // candidates of a lane that ar
 constexpr uint32_t estimate_threads = 512;       // for several
 constexpr uint32_t estimate_keys = 2;            // candidates of a lane at a time
 constexpr uint32_t estimate_blocks_a_span = 2;
-// rerank, the choice: up to which K the blocks that make the priorities choose, with room for so many of a span; beyond, candidates of a block, for all of which one block is faster than several, and room for those of a row
-// and KV head.
-constexpr uint32_t choose_at_once_keys = 256;
-constexpr uint32_t least_list_slots = 256;
-constexpr uint32_t choose_block_candidates = 2048;
-constexpr uint32_t long_list_slots = 8192;
+// rerank, the choice.
+constexpr uint32_t choose_at_once_keys = 256;      // up to this K the blocks that make the priorities choose
+constexpr uint32_t least_list_slots = 256;         // of a span, for them
+constexpr uint32_t choose_block_candidates = 2048; // beyond: so many are faster in one block than in several
+constexpr uint32_t long_list_slots = 8192;         // and of a row and KV head
 // rerank, the mass: a cluster a row and KV head. Eight blocks is what every GPU with clusters grants.
 constexpr uint32_t most_cluster_blocks = 8;
 constexpr uint32_t mass_block_candidates = 1024;

@@ -4,8 +4,8 @@
 // The tokens of a row and KV head, and later its candidates, are cut into spans, a block each. Collide counts the scores of a
 // span and leaves for every bin how many of its span reach it. So select needs no pass of its own to find the cut, and each of
 // its blocks knows how many of the spans before it are taken: its place in the output. So it is with the first bits of
-// priorities, if K is large; else rerank leaves the largest priorities of every span in a list (rerank_choose.cuh). Nothing is added up across blocks, so nothing has to be cleared and nothing depends
-// on an order.
+// priorities, if K is large; else rerank leaves the largest priorities of every span in a list (rerank_choose.cuh). Nothing
+// is added up across blocks, so nothing has to be cleared and nothing depends on an order.
 #pragma once
 #include "core/operators.h"
 
@@ -22,9 +22,10 @@ struct VoteScratch {
   LogSum* log_sums;           // [max_rows, kv_heads, rotated_queries, most_tiles]: the logits of a tile of candidates
   uint32_t most_tiles;
   bool chooses_at_once;       // whether the kernel that makes the priorities chooses the top K
-  uint32_t* priority_counts;  // [spans, kCountBins]: keys of priorities whose first bits are at least the bin; else null
-  uint32_t* list_keys;        // [lists, list_slots]: ordered keys of the largest priorities, 0 in slots that are left over: of
-                              // each span, or of each row and KV head where another kernel chooses
+  uint32_t* priority_counts;  // [spans, kCountBins]: ordered keys of priorities, as score_counts; null if chooses_at_once
+  // Lists of the largest priorities. If chooses_at_once one a span, the lists of a row and KV head side by side from the place
+  // of its first span on; they may use fewer slots than there are. Else one a row and KV head.
+  uint32_t* list_keys;        // [lists, list_slots]: ordered keys, 0 in slots that are left over
   uint32_t* list_tokens;      // [lists, list_slots]: their tokens in the zone, ascending
   uint32_t list_slots;        // a multiple of 4
   uint32_t* choice_arrivals;  // [max_rows, kv_heads]: blocks that have listed theirs; zero between launches
