@@ -53,7 +53,7 @@ sanitizers=()
 run_sanitize() {
   local tool
   for tool in memcheck racecheck initcheck synccheck; do
-    timeout 200 compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/cuda_conformance" quick \
+    timeout 280 compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/cuda_conformance" quick \
       >"$out/$tool.txt" 2>&1 &
     sanitizers+=($!)
   done
