@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(S::threads, 2) attend_kernel(const __grid_cons
   if (block >= pieces) return;
 
   if (!arrives_last(a.scratch.arrivals + row_head, min(pieces, a.head_blocks))) return;
-  join_pieces<S>(partials, a.scratch.piece_floats, pieces, query_group, dense, *reinterpret_cast<JoinMemory*>(shared),
+  join_pieces<S>(partials, a.scratch.piece_floats, pieces, query_group, dense, shared,
                  a.out.row(row) + out_offset, a.plan.stats + size_t{row_head} * query_group * PKV_STATS_FIELDS);
 }
 

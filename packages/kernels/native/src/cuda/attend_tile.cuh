@@ -24,6 +24,12 @@ struct AttendShape {
   static constexpr uint32_t shared_bytes = warps * warp_bytes;
 };
 
+// Starts the copy of 16 bytes to shared memory, which passes by the first-level cache. Of them `bytes` are read, the others are
+// zeros.
+__device__ inline void copy_part(uint32_t to_shared, uint64_t from, uint32_t bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_shared), "l"(from), "r"(bytes) : "memory");
+}
+
 // Records in shared memory, [tile_tokens, record_bytes], in parts of 16 bytes. Part p of token t lies at place p ^ (t % 8) of
 // its record: the parts p of eight tokens lie in different banks, because record_bytes is a multiple of 128.
 template <class S>
@@ -51,9 +57,7 @@ struct AttendTile {
       const uint32_t token = (i * 32 + lane) / parts, part = (i * 32 + lane) % parts;
       const uint64_t from = __shfl_sync(0xffffffffu, record, token);
       const uint64_t address = from == 0 ? reinterpret_cast<uint64_t>(somewhere) : from + part * part_bytes;
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(token, part)), "l"(address),
-                   "r"(from == 0 ? 0 : part_bytes)
-                   : "memory");
+      copy_part(shared_address(token, part), address, from == 0 ? 0 : part_bytes);
     }
   }
   // Writes one token's record to its line of the hot set. By the whole warp.
