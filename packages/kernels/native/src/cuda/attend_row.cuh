@@ -33,7 +33,7 @@ struct SelectedKey {
 
 // Two lists of tokens: positions, which are the sink and the ring or, in mode dense, everything; and the selected keys. How
 // many keys are selected, which ones, and their places are what the kernels in front may be at work on: they are read by
-// count_selected(), selected_key() and line_to_fill() alone.
+// load_selected_count(), selected_key() and line_to_fill() alone.
 struct AttendedRow {
   const Cache& cache;
   uint32_t layer, head;
@@ -46,17 +46,24 @@ struct AttendedRow {
   uint32_t max_selected;
   const uint32_t* selected;  // [max_selected]
   const uint32_t* places;    // [max_selected], HotPlace; null without a hot set
+  uint32_t zone_pages;
+  bool keeps_pages;          // whether `page_records` is filled
+  uint64_t* page_records;    // [zone_pages], shared memory: where the records of the zone's pages lie
 
-  __device__ AttendedRow(const Plan& plan, const Cache& cache, uint32_t layer, uint32_t row_head, uint32_t head, int32_t slot,
-                         int64_t position, bool dense, const uint32_t* all_places)
-      : cache(cache), layer(layer), head(head), slot(slot) {
-    const uint32_t zone = static_cast<uint32_t>(max(cache.zone_tokens[slot], 0));
-    const int32_t top_k = cache.budget_of(static_cast<size_t>(slot), layer)[PKV_BUDGET_TOP_K];
+  // zone_tokens: of the slot, also where the plan holds fewer. page_room: entries at `page_records`.
+  __device__ AttendedRow(const Plan& plan, const Cache& cache, uint32_t layer, uint32_t row_head, uint32_t head,
+                         const StepRow& row, int32_t zone_tokens, int64_t position, const uint32_t* all_places,
+                         uint64_t* page_records, uint32_t page_room)
+      : cache(cache), layer(layer), head(head), slot(row.slot), page_records(page_records) {
+    const bool dense = row.mode == PKV_MODE_DENSE;
+    const uint32_t zone = static_cast<uint32_t>(max(zone_tokens, 0));
     const int64_t seen = min(max(position + 1, int64_t{0}), int64_t{INT32_MAX});
     zone_end = cache.sink_tokens + zone;
     selected_count = plan.selected_count + row_head;
     max_selected = dense ? 0 : plan.max_top_k;
-    wanted = min(min(static_cast<uint32_t>(max(top_k, 0)), max_selected), zone);
+    wanted = min(min(row.top_k, max_selected), zone);
+    zone_pages = (zone + PKV_PAGE_TOKENS - 1) / PKV_PAGE_TOKENS;
+    keeps_pages = wanted > 0 && zone_pages <= page_room;
     selected = plan.selected + size_t{row_head} * plan.max_top_k;
     places = all_places == nullptr ? nullptr : all_places + size_t{row_head} * plan.max_top_k;
     if (dense) {
@@ -71,22 +78,29 @@ struct AttendedRow {
   // The record of entry `index` of the positions.
   __device__ const uint8_t* position_record(uint32_t index) const {
     const uint32_t position = index < first_positions ? index : zone_end + (index - first_positions);
-    if (position >= cache.sink_tokens && position < zone_end) return zone_record(position - cache.sink_tokens);
+    if (position >= cache.sink_tokens && position < zone_end) {
+      const uint32_t token = position - cache.sink_tokens;
+      return record_of(cache.records_of(page_of(cache, slot, token), layer, head), token);
+    }
     // As Cache::window_row, without a division of 64 bits.
     const uint32_t window_row =
         position < cache.sink_tokens ? position : cache.sink_tokens + (position - cache.sink_tokens) % cache.ring_tokens;
     return cache.window_of(static_cast<size_t>(slot), layer, head) + window_row * cache.record_bytes();
   }
-  __device__ uint32_t count_selected() const {
-    return max_selected == 0 ? 0 : min(static_cast<uint32_t>(max(__ldcg(selected_count), 0)), max_selected);
-  }
-  // Selected key number `index`, below max_selected. From count_selected() on they mean nothing.
+  // How many keys are selected, once for it to be under way and once for it to be used.
+  __device__ int32_t load_selected_count() const { return max_selected == 0 ? 0 : __ldcg(selected_count); }
+  __device__ uint32_t count_selected(int32_t loaded) const { return min(static_cast<uint32_t>(max(loaded, 0)), max_selected); }
+  // Selected key number `index`, below max_selected. From the number of selected keys on they mean nothing.
   __device__ SelectedKey selected_key(uint32_t index) const {
     return {__ldcg(selected + index), places == nullptr ? HotPlace::none() : HotPlace{__ldcg(places + index)}};
   }
   // The record of a selected key: in its line of the hot set, or where its page lies.
   __device__ const uint8_t* selected_record(SelectedKey selected) const {
-    return selected.place.is_hit() ? line(selected.place) : zone_record(selected.key);
+    if (selected.place.is_hit()) return line(selected.place);
+    const uint32_t key = selected.key;
+    return record_of(keeps_pages ? reinterpret_cast<const uint8_t*>(page_records[key / PKV_PAGE_TOKENS])
+                                 : cache.records_of(page_of(cache, slot, key), layer, head),
+                     key);
   }
   // The line that this step fills with selected key number `index`, or null.
   __device__ uint8_t* line_to_fill(uint32_t index) const {
@@ -94,9 +108,39 @@ struct AttendedRow {
     return place.is_fill() ? line(place) : nullptr;
   }
 
+  // Fills page_records, by all threads of a block: asks for the pages, then looks them up. Their records may be asked for behind
+  // the block's next barrier.
+  template <uint32_t kThreads>
+  struct PageLookup {
+    static constexpr uint32_t each = 4, most_pages = each * kThreads;
+    uint32_t ids[each];
+
+    __device__ void begin(const AttendedRow& row) {
+      const uint32_t* const table = row.cache.page_table + static_cast<size_t>(row.slot) * row.cache.max_pages;
+#pragma unroll
+      for (uint32_t u = 0; u < each; ++u) {
+        const uint32_t page = threadIdx.x + u * kThreads;
+        ids[u] = page < row.zone_pages ? load_once(table + page) : 0;
+      }
+    }
+    __device__ void end(const AttendedRow& row) const {
+      uint64_t records[each];
+#pragma unroll
+      for (uint32_t u = 0; u < each; ++u) {
+        records[u] = reinterpret_cast<uint64_t>(row.cache.records_of(ids[u], row.layer, row.head));
+      }
+#pragma unroll
+      for (uint32_t u = 0; u < each; ++u) {
+        const uint32_t page = threadIdx.x + u * kThreads;
+        if (page < row.zone_pages) row.page_records[page] = records[u];
+      }
+    }
+  };
+
  private:
-  __device__ const uint8_t* zone_record(uint32_t key) const {
-    return cache.records_of(page_of(cache, slot, key), layer, head) + size_t{key % PKV_PAGE_TOKENS} * cache.record_bytes();
+  // Of a zone token, given the records of its page.
+  __device__ const uint8_t* record_of(const uint8_t* records, uint32_t token) const {
+    return records + size_t{token % PKV_PAGE_TOKENS} * cache.record_bytes();
   }
   __device__ uint8_t* line(HotPlace place) const {
     return cache.hot_records_of(static_cast<size_t>(slot), layer, head) + place.line() * cache.record_bytes();

@@ -17,11 +17,12 @@ struct AttendScratch {
 
   explicit AttendScratch(const Plan&);
 
-  // Tokens of one piece of a row that attends to at most `tokens` tokens.
-  PKV_HOST_DEVICE uint32_t piece_tokens(uint32_t tokens) const {
+  // Pieces of a row that attends to at most `tokens` tokens: one at least.
+  PKV_HOST_DEVICE uint32_t pieces(uint32_t tokens) const {
     const uint32_t units = (tokens + least_piece_tokens - 1) / least_piece_tokens;
+    if (units <= most_pieces) return units > 0 ? units : 1;  // nearly always, and it spares divisions
     const uint32_t piece_units = (units + most_pieces - 1) / most_pieces;
-    return (piece_units > 1 ? piece_units : 1) * least_piece_tokens;
+    return (units + piece_units - 1) / piece_units;
   }
 };
 
