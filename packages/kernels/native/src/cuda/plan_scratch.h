@@ -7,7 +7,7 @@ namespace pkv::cuda {
 // attend: one partial softmax for every (row, KV head, piece). The pieces of a row depend on its own length and budget, and on
 // the model, alone: a row's result does not change with the batch around it.
 struct AttendScratch {
-  static constexpr uint32_t least_piece_tokens = 64;
+  static constexpr uint32_t least_piece_tokens = 128;
   uint32_t most_pieces;   // of any row
   uint32_t piece_floats;  // [query_group, head_dim] output, [query_group] maximum, [query_group] sum; a multiple of 4
   uint32_t* arrivals;     // [max_rows, kv_heads]: blocks that are done; zero between launches

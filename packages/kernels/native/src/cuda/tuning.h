@@ -60,7 +60,7 @@ constexpr uint32_t linear_few_rows = 32;    // up to here every warp makes whole
 // That is as many blocks as run at the same time. Rows of a batch come after each other, in `attend_waves` waves at most;
 // beyond that a block takes several pieces.
 constexpr uint32_t attend_blocks_a_multiprocessor = 2;
-constexpr uint32_t attend_waves = 16;
+constexpr uint32_t attend_waves = 4;
 constexpr uint32_t attend_pieces = 264, attend_least_pieces = 16, attend_most_pieces = 128;
 // attend, the places in the hot set: threads for one row and KV head, at most.
 constexpr uint32_t hot_set_threads = 1024;
