@@ -27,6 +27,10 @@ __device__ inline int32_t load_early(const int32_t* from) {
   return value;
 }
 
+__device__ inline uint32_t load_early(const uint32_t* from) {
+  return static_cast<uint32_t>(load_early(reinterpret_cast<const int32_t*>(from)));
+}
+
 // Starts a copy to shared memory that passes through no register, and awaits all that this thread has started.
 __device__ inline void copy_async(uint32_t* to_shared, const uint32_t* from) {
   const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(to_shared));

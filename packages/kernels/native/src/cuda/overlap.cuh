@@ -3,8 +3,8 @@
 // compute capability 9.0 launch one kernel after the other; there both functions do nothing.
 //
 // A stage overlaps where the stage that it follows in a step was queued right in front of it (Runtime::in_front); so do the
-// kernels of one stage, and the search for places in the hot set behind whatever is in front. Why no kernel meets unfinished
-// work, however many follow each other:
+// kernels of one stage; probe, and the search for places in the hot set, overlap whatever is in front. Why no kernel meets
+// unfinished work, however many follow each other:
 // - Every thread of such a kernel calls wait_for_predecessor(). It returns when the kernel in front has ended, whether or not
 //   that one knows of overlaps, and its writes are seen. No block ends without having waited, so by then the kernel in front
 //   of that one has ended too, and so on back to the first.

@@ -105,60 +105,45 @@ __device__ void rotate_query(const ProbeArguments& a, const float* q, const floa
   for (uint32_t r = 0; r < kOwn; ++r) rotated[r * kWarp + lane] = x[r];
 }
 
-// The largest of spans [count <= 32], by one warp; NaN when any is.
-__device__ float largest_of(const float* spans, uint32_t count) {
-  const uint32_t lane = threadIdx.x % kWarp;
-  const float own = lane < count ? spans[lane] : 0.0f;
+// The largest value of a warp; NaN when any is.
+__device__ float largest_of(float own) {
   if (__any_sync(kAllLanes, isnan(own))) return NAN;
-  float most = own;
-  for (uint32_t offset = kWarp / 2; offset > 0; offset /= 2) most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, offset));
-  return most;
+  for (uint32_t offset = kWarp / 2; offset > 0; offset /= 2) own = fmaxf(own, __shfl_xor_sync(kAllLanes, own, offset));
+  return own;
 }
 
-// Fills `source` with the `queries` queries from `first` on; `keeps`: this block writes them to the plan, for rerank.
+// Fills `source` with the `queries` queries from `first` on, for a table of one query. The block has to meet afterwards.
 template <uint32_t kHeadDim>
-__device__ void make_source(const ProbeArguments& a, uint32_t row, uint32_t head, uint32_t first, uint32_t queries, bool combined,
-                            bool keeps, Source& source) {
+__device__ void take_queries(const ProbeArguments& a, uint32_t row, uint32_t head, uint32_t first, uint32_t queries,
+                             Source& source) {
   constexpr uint32_t kSubspaces = kHeadDim / PKV_SUBSPACE_DIM;
-  const uint32_t warp = threadIdx.x / kWarp;
+  const uint32_t query = threadIdx.x / kWarp, b = threadIdx.x % kWarp;  // a warp a query, a lane a subspace
+  if (query >= queries) return;
   const float* const balance = a.cache.calibration + ((size_t{a.layer} * a.cache.kv_heads + head) * 2 + 1) * kHeadDim;
   const float* const q = a.q.row(row) + size_t{head} * a.cache.query_group * kHeadDim;
-  if (warp < queries) rotate_query<kHeadDim>(a, q, balance, first + warp, source.rotated[warp]);
-  __syncthreads();
-  if (keeps) {
-    float* const kept = a.plan.rotated + ((size_t{row} * a.cache.kv_heads + head) * a.plan.rotated_queries + first) * kHeadDim;
-    for (uint32_t i = threadIdx.x; i < queries * kHeadDim; i += kThreads) kept[i] = source.rotated[i / kHeadDim][i % kHeadDim];
+  rotate_query<kHeadDim>(a, q, balance, first + query, source.rotated[query]);
+  __syncwarp();
+  float span = 0.0f;
+  for (uint32_t j = 0; b < kSubspaces && j < PKV_SUBSPACE_DIM; ++j) {
+    span += fabsf(source.rotated[query][b * PKV_SUBSPACE_DIM + j]);
   }
-  if (threadIdx.x < queries * kSubspaces) {
-    const uint32_t query = threadIdx.x / kSubspaces, b = threadIdx.x % kSubspaces;
-    float span = 0.0f;
-    for (uint32_t j = 0; j < PKV_SUBSPACE_DIM; ++j) span += fabsf(source.rotated[query][b * PKV_SUBSPACE_DIM + j]);
-    source.spans[query][b] = span;
+  const float most = largest_of(span);
+  source.spans[query][b] = span;
+  source.most[query] = most;
+  if (queries > 1) return;
+  source.table_spans[b] = span;
+  source.table_most = most;
+}
+
+// What a table of all queries has in place of those of one. By one warp, after a barrier.
+__device__ void combine_queries(uint32_t queries, Source& source) {
+  const uint32_t b = threadIdx.x;
+  float span = 0.0f;
+  for (uint32_t query = 0; query < queries; ++query) {
+    if (is_usable(source.most[query])) span += source.spans[query][b] / source.most[query];
   }
-  __syncthreads();
-  if (warp < queries) {
-    const float most = largest_of(source.spans[warp], kSubspaces);
-    if (threadIdx.x % kWarp == 0) source.most[warp] = most;
-  }
-  __syncthreads();
-  if (warp == 0) {
-    const uint32_t b = threadIdx.x;
-    if (b < kSubspaces) {
-      float span = 0.0f;
-      if (!combined) {
-        span = source.spans[0][b];
-      } else {
-        for (uint32_t query = 0; query < queries; ++query) {
-          if (is_usable(source.most[query])) span += source.spans[query][b] / source.most[query];
-        }
-      }
-      source.table_spans[b] = span;
-    }
-    __syncwarp();
-    const float most = largest_of(source.table_spans, kSubspaces);
-    if (b == 0) source.table_most = most;
-  }
-  __syncthreads();
+  source.table_spans[b] = span;
+  source.table_most = largest_of(span);
 }
 
 // Inner product of a block of a rotated query, [PKV_SUBSPACE_DIM], with the centroid of signs `id`.
@@ -198,39 +183,53 @@ struct Ranking {
   uint32_t warp_totals[kThreads / kWarp];
 };
 
+// What tiers need to know about the zone, asked for early.
+struct TierFacts {
+  uint32_t keys;  // in the centroid of this thread
+  int32_t limits[PKV_TIER_SHARES_PERCENT_COUNT];
+
+  // id_counts: [PKV_CENTROIDS] of the subspace.
+  __device__ void load(const uint32_t* id_counts, const int32_t* budget) {
+    keys = load_early(id_counts + threadIdx.x);
+#pragma unroll
+    for (uint32_t tier = 0; tier < PKV_TIER_SHARES_PERCENT_COUNT; ++tier) {
+      limits[tier] = load_early(budget + PKV_BUDGET_TIER_0 + tier);
+    }
+  }
+};
+
 // The rank of centroid `id`, below 128: how many have a larger product, or the same one and a smaller id. Two threads share
 // the work, each with half of the others; both get the rank.
 __device__ uint32_t rank_of(const Ranking& ranking, uint32_t id, uint32_t part) {
   constexpr uint32_t kQuads = PKV_CENTROIDS / 4 / 4;  // of 16 bytes, for one thread and half of the centroids
   const uint4* const quads = reinterpret_cast<const uint4*>(ranking.keys);
   const uint32_t key = ranking.keys[id];
-  uint32_t rank = 0;
+  uint32_t ranks[4] = {};  // sums of their own, so that no addition waits for the one before
 #pragma unroll 4
   for (uint32_t i = 0; i < kQuads; ++i) {
     const uint32_t other = (part * kQuads + i) * 4;
     const uint4 lower = quads[part * kQuads + i], upper = quads[(2 + part) * kQuads + i];
-    rank += lower.x + (other < id ? 1 : 0) > key ? 1 : 0;
-    rank += lower.y + (other + 1 < id ? 1 : 0) > key ? 1 : 0;
-    rank += lower.z + (other + 2 < id ? 1 : 0) > key ? 1 : 0;
-    rank += lower.w + (other + 3 < id ? 1 : 0) > key ? 1 : 0;
-    rank += upper.x > key ? 1 : 0;
-    rank += upper.y > key ? 1 : 0;
-    rank += upper.z > key ? 1 : 0;
-    rank += upper.w > key ? 1 : 0;
+    ranks[0] += (lower.x + (other < id ? 1 : 0) > key ? 1 : 0) + (upper.x > key ? 1 : 0);
+    ranks[1] += (lower.y + (other + 1 < id ? 1 : 0) > key ? 1 : 0) + (upper.y > key ? 1 : 0);
+    ranks[2] += (lower.z + (other + 2 < id ? 1 : 0) > key ? 1 : 0) + (upper.z > key ? 1 : 0);
+    ranks[3] += (lower.w + (other + 3 < id ? 1 : 0) > key ? 1 : 0) + (upper.w > key ? 1 : 0);
   }
+  const uint32_t rank = ranks[0] + ranks[1] + ranks[2] + ranks[3];
   return rank + __shfl_xor_sync(kAllLanes, rank, 1);
 }
 
 // The votes of all centroids of a subspace: a vote is how many tiers reach beyond the keys whose centroids rank ahead. The
 // opposite of a centroid has the opposite product and the opposite id, hence the opposite rank: half of them are ranked.
-__device__ void tiered_votes(const ProbeArguments& a, const Source& source, uint32_t queries, bool combined, size_t entry,
-                             int32_t slot, uint32_t b, uint8_t* votes) {
+//
+// votes: [PKV_CENTROIDS].
+__device__ void tiered_votes(const Source& source, uint32_t queries, bool combined, const TierFacts& facts, uint32_t b,
+                             uint8_t* votes) {
   __shared__ Ranking ranking;
   if (!isfinite(source.table_most)) {
     votes[threadIdx.x] = 0;
     return;
   }
-  ranking.counts[threadIdx.x] = a.cache.id_counts[(entry * a.cache.subspaces() + b) * PKV_CENTROIDS + threadIdx.x];
+  ranking.counts[threadIdx.x] = facts.keys;
   ranking.keys[threadIdx.x] = ordered_key(table_product(source, queries, combined, b, threadIdx.x));
   __syncthreads();
   const uint32_t lower = threadIdx.x / 2, part = threadIdx.x % 2, rank = rank_of(ranking, lower, part);
@@ -251,33 +250,53 @@ __device__ void tiered_votes(const ProbeArguments& a, const Source& source, uint
   for (uint32_t warp = 0; warp < kThreads / kWarp; ++warp) {
     if (warp < threadIdx.x / kWarp) ahead += ranking.warp_totals[warp];
   }
-  const int32_t* const limits = a.cache.budget_of(static_cast<size_t>(slot), a.layer) + PKV_BUDGET_TIER_0;
   uint32_t tiers = 0;
 #pragma unroll
   for (uint32_t tier = 0; tier < PKV_TIER_SHARES_PERCENT_COUNT; ++tier) {
-    tiers += static_cast<uint32_t>(limits[tier]) > ahead ? 1 : 0;
+    tiers += static_cast<uint32_t>(facts.limits[tier]) > ahead ? 1 : 0;
   }
   votes[own.x] = static_cast<uint8_t>(tiers);
 }
 
 // Grid: x = row and KV head, y = subspace, z = table. A thread a centroid.
 template <uint32_t kHeadDim, bool kTiered>
-__global__ void __launch_bounds__(kThreads) probe_kernel(const __grid_constant__ ProbeArguments a) {
-  let_successor_begin();
-  const uint32_t row = blockIdx.x / a.cache.kv_heads, head = blockIdx.x % a.cache.kv_heads;
-  const int32_t slot = a.step.slot(row);
-  if (slot < 0 || !is_searched(a.cache.budget_of(static_cast<size_t>(slot), a.layer)[PKV_BUDGET_MODE])) return;
+__global__ void __launch_bounds__(kThreads, tuning::probe_blocks_a_multiprocessor)
+    probe_kernel(const __grid_constant__ ProbeArguments a) {
+  constexpr uint32_t kTableBytes = kHeadDim / PKV_SUBSPACE_DIM * PKV_CENTROIDS;
   __shared__ Source source;
+  wait_for_predecessor();
+  let_successor_begin();
+  const uint32_t row_head = blockIdx.x, b = blockIdx.y, table = blockIdx.z;
+  const uint32_t row = row_head / a.cache.kv_heads, head = row_head % a.cache.kv_heads;
+  // What is asked about the row comes while queries are rotated, of rows that are skipped too.
+  const int32_t slot = load_early(a.step.table + size_t{row} * PKV_ROW_FIELDS + PKV_ROW_SLOT);
   const bool combined = a.plan.group == Group::sum;
   const uint32_t queries = combined ? a.plan.rotated_queries : 1;
-  make_source<kHeadDim>(a, row, head, blockIdx.z, queries, combined, blockIdx.y == 0, source);
-  constexpr uint32_t kTableBytes = kHeadDim / PKV_SUBSPACE_DIM * PKV_CENTROIDS;
-  uint8_t* const votes = a.plan.vote_tables + (size_t{blockIdx.x} * a.plan.tables + blockIdx.z) * kTableBytes +
-                         blockIdx.y * PKV_CENTROIDS;
+  take_queries<kHeadDim>(a, row, head, table, queries, source);
+  const size_t any_slot = static_cast<size_t>(max(slot, 0));
+  const int32_t* const budget = a.cache.budget_of(any_slot, a.layer);
+  const int32_t mode = load_early(budget + PKV_BUDGET_MODE);
+  TierFacts facts;
   if constexpr (kTiered) {
-    tiered_votes(a, source, queries, combined, head_entry(a.cache, slot, a.layer, head), slot, blockIdx.y, votes);
+    const size_t subspace = head_entry(a.cache, static_cast<int32_t>(any_slot), a.layer, head) * a.cache.subspaces() + b;
+    facts.load(a.cache.id_counts + subspace * PKV_CENTROIDS, budget);
+  }
+  __syncthreads();
+  if (slot < 0 || !is_searched(mode)) return;
+  if (combined) {
+    if (threadIdx.x < kWarp) combine_queries(queries, source);
+    __syncthreads();
+  }
+
+  if (b == 0) {  // for rerank
+    float* const kept = a.plan.rotated + (size_t{row_head} * a.plan.rotated_queries + table) * kHeadDim;
+    for (uint32_t i = threadIdx.x; i < queries * kHeadDim; i += kThreads) kept[i] = source.rotated[i / kHeadDim][i % kHeadDim];
+  }
+  uint8_t* const votes = a.plan.vote_tables + (size_t{row_head} * a.plan.tables + table) * kTableBytes + b * PKV_CENTROIDS;
+  if constexpr (kTiered) {
+    tiered_votes(source, queries, combined, facts, b, votes);
   } else {
-    votes[threadIdx.x] = static_cast<uint8_t>(graded_vote(source, queries, combined, blockIdx.y, threadIdx.x));
+    votes[threadIdx.x] = static_cast<uint8_t>(graded_vote(source, queries, combined, b, threadIdx.x));
   }
 }
 
@@ -286,7 +305,7 @@ void launch_probe(const Runtime& runtime, const ProbeArguments& arguments) {
   constexpr uint32_t kSubspaces = kHeadDim / PKV_SUBSPACE_DIM;
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   const auto kernel = arguments.plan.votes == Votes::tiered ? probe_kernel<kHeadDim, true> : probe_kernel<kHeadDim, false>;
-  launch(runtime, "probe", kernel, {dim3(heads, kSubspaces, arguments.plan.tables), kThreads}, arguments);
+  launch(runtime, "probe", kernel, {dim3(heads, kSubspaces, arguments.plan.tables), kThreads, 0, 1, true}, arguments);
 }
 
 }  // namespace

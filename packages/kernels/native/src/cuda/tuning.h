@@ -7,6 +7,7 @@ namespace pkv::cuda::tuning {
 
 // probe: one thread a centroid.
 constexpr uint32_t probe_threads = 256;
+constexpr uint32_t probe_blocks_a_multiprocessor = 8;  // so that eight rows of eight KV heads are one wave
 
 // collide: one block fills a multiprocessor, so its tables may take most of the shared memory; the smaller size is for GPUs
 // with 99 KiB.
