@@ -225,8 +225,8 @@ void launch_attend(const Runtime& runtime, AttendArguments arguments) {
   }
   arguments.page_room = page_room<S>(runtime, arguments.cache);
   const size_t shared_bytes = S::shared_bytes + arguments.page_room * sizeof(uint64_t);
-  launch(runtime, "attend", attend_kernel<S>, {heads * arguments.head_blocks, S::threads, shared_bytes, 1, overlaps, true},
-         arguments);
+  launch(runtime, "attend", attend_kernel<S>,
+         {heads * arguments.head_blocks, S::threads, shared_bytes, 1, overlaps, MemoryDivision::most_shared}, arguments);
 }
 
 template <uint32_t kHeadDim, Dtype kDtype>

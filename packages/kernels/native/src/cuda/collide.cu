@@ -166,7 +166,9 @@ void launch_collide(const Runtime& runtime, const CollideArguments& arguments) {
   const uint32_t heads = arguments.step.row_count * arguments.cache.kv_heads;
   const bool overlaps = runtime.in_front == Verb::probe;
   launch(runtime, "collide", collide_kernel<kHeadDim, kGroups, kBytes>,
-         {dim3(heads, arguments.spans), kThreads, TableLayout<kHeadDim, kGroups, kBytes>::bytes, 1, overlaps}, arguments);
+         {dim3(heads, arguments.spans), kThreads, TableLayout<kHeadDim, kGroups, kBytes>::bytes, 1, overlaps,
+          MemoryDivision::most_shared},
+         arguments);
 }
 
 template <uint32_t kHeadDim, uint32_t kBytes>

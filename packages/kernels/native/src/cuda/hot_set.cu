@@ -45,8 +45,9 @@ void find_hot_places(const Runtime& runtime, const AttendParams& params, uint32_
   const Plan& plan = *params.plan;
   const Cache& cache = *plan.cache;
   const uint32_t threads = min((plan.max_top_k + 31) / 32 * 32, tuning::hot_set_threads);
-  launch(runtime, "attend: hot set", hot_set_kernel, {params.step.row_count * cache.kv_heads, threads, 0, 1, true, true},
-         cache, plan, params.step, params.layer, places);
+  launch(runtime, "attend: hot set", hot_set_kernel,
+         {params.step.row_count * cache.kv_heads, threads, 0, 1, true, MemoryDivision::most_shared}, cache, plan, params.step,
+         params.layer, places);
 }
 
 }  // namespace pkv::cuda

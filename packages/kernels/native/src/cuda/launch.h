@@ -17,12 +17,17 @@ inline void check(cudaError_t status, const char* what) {
   throw device_failed("cuda", std::string(what) + ": " + cudaGetErrorString(status));
 }
 
+// What becomes of a multiprocessor's memory. Two kernels are on it at the same time only where they divide it in the same way,
+// and a kernel that does not ask takes it as the one in front left it, where that has room enough: beside most_shared too few
+// loads find room in the cache to be under way at the same time.
+enum class MemoryDivision { as_it_is, most_shared, most_cache };
+
 struct LaunchShape {
   dim3 grid, block;
   size_t shared_bytes = 0;  // dynamic
   uint32_t cluster = 1;     // blocks of one cluster along x; grid.x is a multiple of it
   bool overlaps = false;    // may begin before the kernel in front of it ends: it keeps to the rules of overlap.cuh
-  bool most_shared = false; // of a multiprocessor's memory as much as can be is to be shared, as little as can be a cache
+  MemoryDivision division = MemoryDivision::as_it_is;
 };
 
 // Queues kernel<<<shape>>>(arguments...) on the runtime's stream. `what` names the kernel in errors.
@@ -34,9 +39,10 @@ void launch(const Runtime& runtime, const char* what, void (*kernel)(Parameters.
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
           what);
   }
-  if (shape.most_shared) {
-    // Kernels are on a multiprocessor at the same time only where they divide its memory in the same way.
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared), what);
+  if (shape.division != MemoryDivision::as_it_is) {
+    const int percent =
+        shape.division == MemoryDivision::most_shared ? cudaSharedmemCarveoutMaxShared : cudaSharedmemCarveoutMaxL1;
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, percent), what);
   }
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;

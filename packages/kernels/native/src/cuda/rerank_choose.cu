@@ -97,7 +97,7 @@ void choose_many(const Runtime& runtime, const StageParams& params) {
   const uint32_t spans = priority_spans(plan, params.step.row_count);
   constexpr uint32_t kBlockCandidates = tuning::choose_block_candidates;
   const uint32_t blocks = min(spans, (plan.max_candidates + kBlockCandidates - 1) / kBlockCandidates);
-  launch(runtime, "rerank: choice", choose_kernel, {dim3(heads, blocks), kBlockThreads, 0, 1, true, true},
+  launch(runtime, "rerank: choice", choose_kernel, {dim3(heads, blocks), kBlockThreads, 0, 1, true, MemoryDivision::most_shared},
          ChooseArguments{*plan.cache, plan, VoteScratch(plan), params.step, params.layer, spans, blocks});
 }
 

@@ -126,7 +126,8 @@ void estimate_one_query(const Runtime& runtime, const StageParams& params) {
                       : cache.head_dim == 128 ? estimate_one_kernel<128>
                                               : estimate_one_kernel<256>;
   const bool overlaps = runtime.in_front == Verb::select;
-  launch(runtime, "rerank: estimates", kernel, {dim3(heads, spans), kThreads, 0, 1, overlaps}, arguments);
+  launch(runtime, "rerank: estimates", kernel, {dim3(heads, spans), kThreads, 0, 1, overlaps, MemoryDivision::most_cache},
+         arguments);
 }
 
 }  // namespace pkv::cuda

@@ -193,7 +193,8 @@ __global__ void __launch_bounds__(kBlockThreads) select_kernel(const __grid_cons
 void select(Runtime& runtime, const StageParams& params) {
   const Plan& plan = *params.plan;
   const uint32_t heads = params.step.row_count * plan.cache->kv_heads, spans = score_spans(plan, params.step.row_count);
-  launch(runtime, "select", select_kernel, {dim3(heads, spans), kBlockThreads, 0, 1, runtime.in_front == Verb::collide},
+  launch(runtime, "select", select_kernel,
+         {dim3(heads, spans), kBlockThreads, 0, 1, runtime.in_front == Verb::collide, MemoryDivision::most_cache},
          SelectArguments{*plan.cache, plan, VoteScratch(plan), params.step, params.layer, spans});
 }
 
