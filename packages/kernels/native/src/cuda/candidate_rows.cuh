@@ -15,7 +15,11 @@ constexpr uint32_t kSigned = 2 * PKV_MAGNITUDE_LEVELS;
 // afterwards.
 __device__ inline void load_values(const Codec& codec, float (&values)[kSigned]) {
   if (threadIdx.x >= kSigned) return;
-  const float centre = codec.centres[threadIdx.x % PKV_MAGNITUDE_LEVELS];
+  float centre = 0.0f;
+#pragma unroll  // constants: threads that ask for different ones would wait for each other
+  for (uint32_t level = 0; level < PKV_MAGNITUDE_LEVELS; ++level) {
+    if (threadIdx.x % PKV_MAGNITUDE_LEVELS == level) centre = codec.centres[level];
+  }
   values[threadIdx.x] = (threadIdx.x & PKV_CODE_SIGN_BIT) != 0 ? centre : -centre;
 }
 
@@ -24,6 +28,8 @@ struct Zone {
   const Cache& cache;
   int32_t slot;
   uint32_t layer, head;
+
+  __device__ uint8_t* summary_of(uint32_t key) const { return cache.summary_of(page_of(cache, slot, key), layer, head); }
 };
 
 // A lane's part of a candidate.
@@ -33,8 +39,12 @@ struct CandidatePart {
 
   template <uint32_t kHeadDim>
   __device__ void load(const Zone& zone, uint32_t key) {
+    load<kHeadDim>(zone, zone.summary_of(key), key);
+  }
+  // The same where it is known in which summary.
+  template <uint32_t kHeadDim>
+  __device__ void load(const Zone& zone, uint8_t* summary, uint32_t key) {
     const uint32_t part = threadIdx.x % (kHeadDim / kLaneDims), row = key % PKV_PAGE_TOKENS;
-    uint8_t* const summary = zone.cache.summary_of(page_of(zone.cache, zone.slot, key), zone.layer, zone.head);
     codes = load_once(reinterpret_cast<const uint4*>(zone.cache.codes_of(summary) + row * (kHeadDim / 2)) + part);
     weights = load_once(
         reinterpret_cast<const uint32_t*>(zone.cache.weights_of(summary) + row * (kHeadDim / PKV_SUBSPACE_DIM)) + part);

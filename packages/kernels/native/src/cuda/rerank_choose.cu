@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
   const uint32_t first_span = a.spans * rank / a.blocks, end_span = a.spans * (rank + 1) / a.blocks;
   const SpanCut found = find_cut(a.scratch.priority_counts + size_t{row_head} * a.spans * kCountBins, a.spans, first_span, top_k,
                                  memory.cut);
-  Cut cut{found.bin, kTopShift, found.above, found.reaching - found.above};
+  Cut cut = Cut::of_bin(found.bin, found.above, found.reaching - found.above);
   uint32_t* const keys = a.scratch.list_keys + size_t{row_head} * a.scratch.list_slots;
   uint32_t* const tokens = a.scratch.list_tokens + size_t{row_head} * a.scratch.list_slots;
   static_assert(tuning::long_list_slots <= ChooseMemory::most_keys, "the last block holds the list");

@@ -37,23 +37,32 @@ struct Lists {
   const uint32_t *keys, *tokens;  // [slots]
   uint32_t slots;
 
-  // Those that may be among the top K to memory, or all where half of it is room enough; returns how many.
+  // Those that may be among the top K to memory, or all where half of it is room enough; returns how many, and a first cut.
   __device__ uint32_t load(Cut& cut, uint32_t top_k, ChooseMemory& memory) const {
     uint32_t loaded = slots;
     if (slots <= ChooseMemory::most_pairs) {
+      uint32_t largest = 0;
 #pragma unroll 4
       for (uint32_t i = 4 * threadIdx.x; i < slots; i += 4 * kBlockThreads) {
-        *reinterpret_cast<uint4*>(memory.keys + i) = __ldcg(reinterpret_cast<const uint4*>(keys + i));
+        const uint4 four = __ldcg(reinterpret_cast<const uint4*>(keys + i));
+        *reinterpret_cast<uint4*>(memory.keys + i) = four;
         *reinterpret_cast<uint4*>(memory.tokens() + i) = __ldcg(reinterpret_cast<const uint4*>(tokens + i));
+        largest = max(max(largest, max(four.x, four.y)), max(four.z, four.w));
       }
+      largest = __reduce_max_sync(kAllLanes, largest);
+      if (threadIdx.x % 32 == 0) memory.warp_totals[threadIdx.x / 32] = largest;
+      __syncthreads();
+      largest = __reduce_max_sync(kAllLanes, memory.warp_totals[threadIdx.x % 32]);
+      cut = Cut::near_largest(largest, slots);
     } else {
+      cut = Cut::everything(slots);
       const auto key_of = [&](uint32_t i) { return __ldcg(keys + i); };
       loaded = take_largest(key_of, slots, cut, top_k, ChooseMemory::most_pairs, memory, [&](uint32_t place, uint32_t i) {
         memory.keys[place] = __ldcg(keys + i);
         memory.tokens()[place] = __ldcg(tokens + i);
       });
+      __syncthreads();
     }
-    __syncthreads();
     return loaded;
   }
 };
@@ -65,6 +74,7 @@ struct Lists {
 __device__ inline void hold_tokens(const VoteScratch& scratch, const uint32_t* candidates, uint32_t count,
                                    ChooseMemory& memory) {
   if (!scratch.chooses_at_once || count > ChooseMemory::most_pairs) return;
+#pragma unroll 1
   for (uint32_t i = threadIdx.x; i < count; i += kBlockThreads) copy_async(memory.tokens() + i, candidates + i);
 }
 
@@ -88,7 +98,7 @@ __device__ inline void choose_top(const Plan& plan, const VoteScratch& scratch, 
   uint32_t held = own_count, want = min(own_count, top_k), room = slots, taken = 0;
   bool has_tokens = own_count <= ChooseMemory::most_pairs;
   Cut cut = Cut::everything(own_count);
-  if (own_count > slots) cut = with_digit(cut, kTopShift, want, memory);
+  if (own_count > slots) cut = with_digit({0, UINT32_MAX, 0, own_count}, kTopShift, want, memory);
 
   uint32_t turn = 0;
   if (own_count > ChooseMemory::most_keys) {
@@ -108,7 +118,6 @@ __device__ inline void choose_top(const Plan& plan, const VoteScratch& scratch, 
       for (uint32_t i = taken + threadIdx.x; i < slots; i += kBlockThreads) to_keys[i] = 0;
       if (!arrives_last(scratch.choice_arrivals + row_head, spans)) return;
       const choose::Lists lists{scratch.list_keys + first_slot, scratch.list_tokens + first_slot, spans * slots};
-      cut = Cut::everything(lists.slots);
       held = lists.load(cut, top_k, memory);
       want = room = top_k;
       has_tokens = true;

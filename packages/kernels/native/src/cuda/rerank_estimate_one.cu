@@ -54,20 +54,11 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
   const Plan& plan = a.plan;
   const uint32_t row_head = blockIdx.x, number = blockIdx.y;
   const uint32_t row = row_head / cache.kv_heads, head = row_head % cache.kv_heads;
-  const StepRow step_row(cache, plan, a.layer, a.step, row);
-  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) memory.counts[bin] = 0;
-  load_values(a.codec, values);
-  const uint32_t part = threadIdx.x % kLanes;
-  float query[kLaneDims];
-  const float4* const quads = reinterpret_cast<const float4*>(plan.rotated + size_t{row_head} * kHeadDim + part * kLaneDims);
-#pragma unroll
-  for (uint32_t i = 0; i < kLaneDims / 4; ++i) {
-    const float4 quad = quads[i];
-    query[4 * i] = quad.x, query[4 * i + 1] = quad.y, query[4 * i + 2] = quad.z, query[4 * i + 3] = quad.w;
-  }
+  // A block of this size begins when those in front have left the multiprocessor, so it waits at once and then asks for what
+  // leads to the first rows; the query, a lot to load for so many threads, comes while they do.
   wait_for_predecessor();
-  if (!step_row.is_searched()) return;
   const uint32_t count = candidates_of(plan, row_head);
+  const StepRow step_row(cache, plan, a.layer, a.step, row);
   const Span span = span_of(count, tuning::span_candidates, a.spans, number);
   const Zone zone{cache, step_row.slot, a.layer, head};
   const uint32_t* const candidates = plan.candidates + size_t{row_head} * plan.max_candidates;
@@ -79,17 +70,32 @@ __global__ void __launch_bounds__(kThreads) estimate_one_kernel(const __grid_con
   const auto is_there = [&](uint32_t first) { return first + of_warp < span.end; };
   const auto key_of = [&](uint32_t first) { return candidates[min(first + of_lane, span.end - 1)]; };
   CandidatePart ahead[kAhead];
-  uint32_t coming = 0;  // the key whose row is asked for next
+  uint32_t keys[kAhead + 1] = {};  // the last is the one whose row is asked for next
   if (is_there(span.begin)) {
-    uint32_t keys[kAhead];
 #pragma unroll
-    for (uint32_t i = 0; i < kAhead; ++i) keys[i] = key_of(span.begin + i * kStride);
-    coming = key_of(span.begin + kAhead * kStride);
+    for (uint32_t i = 0; i <= kAhead; ++i) keys[i] = key_of(span.begin + i * kStride);
+  }
+  for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kThreads) memory.counts[bin] = 0;
+  if (!step_row.is_searched()) return;
+  if (is_there(span.begin)) {
+    uint8_t* summaries[kAhead];
+#pragma unroll
+    for (uint32_t i = 0; i < kAhead; ++i) summaries[i] = zone.summary_of(keys[i]);
 #pragma unroll
     for (uint32_t i = 0; i < kAhead; ++i) {
-      if (is_there(span.begin + i * kStride)) ahead[i].load<kHeadDim>(zone, keys[i]);
+      if (is_there(span.begin + i * kStride)) ahead[i].load<kHeadDim>(zone, summaries[i], keys[i]);
     }
   }
+  uint32_t coming = keys[kAhead];
+  const uint32_t part = threadIdx.x % kLanes;
+  float query[kLaneDims];
+  const float4* const quads = reinterpret_cast<const float4*>(plan.rotated + size_t{row_head} * kHeadDim + part * kLaneDims);
+#pragma unroll
+  for (uint32_t i = 0; i < kLaneDims / 4; ++i) {
+    const float4 quad = quads[i];
+    query[4 * i] = quad.x, query[4 * i + 1] = quad.y, query[4 * i + 2] = quad.z, query[4 * i + 3] = quad.w;
+  }
+  load_values(a.codec, values);
   hold_tokens(a.scratch, candidates + span.begin, span.end - span.begin, memory);
   __syncthreads();
 

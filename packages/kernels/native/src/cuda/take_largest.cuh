@@ -22,19 +22,31 @@ struct ChooseMemory {
   __device__ uint32_t* tokens() { return keys + most_pairs; }
 };
 
-// The keys among which a cut lies: those with key >> shift == prefix. `above` are larger, `count` are among them.
+// The keys among which a cut lies: low .. last, both of them too. `above` are larger, at most `count` are among them. 0 is the
+// key of no candidate.
 struct Cut {
-  uint32_t prefix, shift, above, count;
+  uint32_t low, last, above, count;
 
-  static __device__ Cut everything(uint32_t count) { return {0, 32, 0, count}; }
-  __device__ uint32_t prefix_of(uint32_t key) const { return static_cast<uint32_t>(uint64_t{key} >> shift); }
-  // Whether the key is larger than all among which the cut lies, or one of those. 0 is the key of no candidate.
-  __device__ bool takes(uint32_t key) const { return prefix_of(key) > prefix; }
-  __device__ bool is_among(uint32_t key) const { return key != 0 && prefix_of(key) == prefix; }
+  static __device__ Cut everything(uint32_t count) { return {1, UINT32_MAX, 0, count}; }
+  // Keys of at least a quarter of the largest priority, if that is positive: nearly always a cut among the largest of all is
+  // here, and digits of these keys tell more of them apart than digits of everything.
+  static __device__ Cut near_largest(uint32_t largest, uint32_t count) {
+    constexpr uint32_t kWidth = 1u << 24;  // two exponents of a float
+    return {largest > kWidth ? largest - (kWidth - 1) : 1, largest, 0, count};
+  }
+  // The keys of a bin of first digits, of which so many are in it and above it.
+  static __device__ Cut of_bin(uint32_t bin, uint32_t above, uint32_t count) {
+    return {bin << kTopShift, (bin << kTopShift) + ((1u << kTopShift) - 1), above, count};
+  }
+
+  __device__ bool takes(uint32_t key) const { return key > last; }
+  __device__ bool is_among(uint32_t key) const { return key - low <= last - low; }
+  // The digit of one of them is (key - low) >> shift(), below kCountBins.
+  __device__ uint32_t shift() const { return max(32 - kDigitBits, __clz(last - low)) - __clz(last - low); }
 };
 
-// Where memory.counts has the digits of those that `cut` is among, one digit more of it: that of number `want`, from 1 on, by
-// size. Bits below `shift` are not looked at yet. By the whole block, after a barrier.
+// The cut among those of `cut` that have one digit: that of number `want`, from 1 on, by size; memory.counts has the digits of
+// all of them, with this shift. If they are fewer than `want`, the cut lies below them. By the whole block, after a barrier.
 __device__ inline Cut with_digit(const Cut& cut, uint32_t shift, uint32_t want, ChooseMemory& memory) {
   const uint32_t lower = kCountBins - 2 - 2 * threadIdx.x;  // two bins a thread, from the highest down
   const uint2 counts = *reinterpret_cast<const uint2*>(memory.counts + lower);
@@ -48,24 +60,26 @@ __device__ inline Cut with_digit(const Cut& cut, uint32_t shift, uint32_t want, 
     memory.count = is_lower ? counts.x : counts.y;
   }
   __syncthreads();
-  return {cut.prefix << (cut.shift - shift) | memory.digit, shift, cut.above + memory.above, memory.count};
+  if (total < want) return {1, cut.low - 1, cut.above + total, cut.count - total};
+  const uint32_t low = cut.low + (memory.digit << shift);
+  return {low, low + min((1u << shift) - 1, cut.last - low), cut.above + memory.above, memory.count};
 }
 
 // Calls emit(place, i) in order for the `want` largest of the candidates i below `end`, or for all of those that the cut leaves
-// undecided too, where there is `room` for them; returns for how many. key_of(i): the ordered key of a priority, or 0 where
-// there is no candidate. `cut` is one for `want`, and is drawn as close as need be. By the whole block.
+// undecided too, where there is `room` for them; returns for how many. key_of(i): the ordered key of a priority, or 0 where there
+// is no candidate. `cut` is one for `want`, and is drawn as close as need be. By the whole block.
 template <class KeyOf, class Emit>
 __device__ uint32_t take_largest(const KeyOf& key_of, uint32_t end, Cut& cut, uint32_t want, uint32_t room, ChooseMemory& memory,
                                  const Emit& emit) {
 #pragma unroll 1
-  while (cut.shift > 0 && cut.above + cut.count > room) {
-    const uint32_t shift = cut.shift > kDigitBits ? cut.shift - kDigitBits : 0;
+  while (cut.low < cut.last && cut.above + cut.count > room) {
+    const uint32_t shift = cut.shift();
     for (uint32_t bin = threadIdx.x; bin < kCountBins; bin += kBlockThreads) memory.counts[bin] = 0;
     __syncthreads();
 #pragma unroll 4
     for (uint32_t i = threadIdx.x; i < end; i += kBlockThreads) {
       const uint32_t key = key_of(i);
-      if (cut.is_among(key)) atomicAdd(&memory.counts[key >> shift & ((1u << (cut.shift - shift)) - 1)], 1);
+      if (cut.is_among(key)) atomicAdd(&memory.counts[(key - cut.low) >> shift], 1);
     }
     __syncthreads();
     cut = with_digit(cut, shift, want - cut.above, memory);
