@@ -37,13 +37,22 @@ struct Counts { uint32_t above, equal; };  // to a threshold
 // Of some neighbouring indices, bit i for number i: which are above the threshold and which are at it.
 struct Classes { uint32_t above, equal; };
 
+struct CompactMemory {
+  static constexpr uint32_t kept_rounds = 8;
+
+  Counts warp_counts[kBlockWarps];
+  uint16_t kept[kept_rounds][kBlockThreads];  // Classes of each thread, eight bits each
+};
+
 // Calls emit(place, index) for what is taken of the indices [begin, end): all above the threshold, and of those at it the
 // first `quota` of all; `before` counts what comes before `begin`. classify(first) tells about kItems indices from `first` on,
-// and nothing about those from `end` on. It is called twice, once to count: every warp has a run of the indices of its own.
-// By the whole block; warp_counts is free again after the block's next barrier.
+// and nothing about those from `end` on. Every warp has a run of the indices of its own and goes over it twice, once to count;
+// what it kept of the first time it need not ask again. By the whole block; the memory is free again after the block's next
+// barrier.
 template <uint32_t kItems, class Classify, class Emit>
-__device__ void compact(Counts (&warp_counts)[kBlockWarps], uint32_t begin, uint32_t end, Counts before, uint32_t quota,
+__device__ void compact(CompactMemory& memory, uint32_t begin, uint32_t end, Counts before, uint32_t quota,
                         const Classify& classify, const Emit& emit) {
+  static_assert(kItems <= 8, "the classes of a thread's items fit two bytes");
   constexpr uint32_t kWarpItems = 32 * kItems;
   constexpr uint32_t kAboveUnit = 1u << 16;  // both counts in a word
   static_assert(kWarpItems < kAboveUnit, "the counts of a round fit their half of a word");
@@ -54,23 +63,34 @@ __device__ void compact(Counts (&warp_counts)[kBlockWarps], uint32_t begin, uint
   const auto index_of = [&](uint32_t round) { return begin + round * kWarpItems + lane * kItems; };
 
   Counts own{0, 0};
-#pragma unroll 2  // here and below: what is short stays among the instructions that are near
+#pragma unroll 4  // so many loads are under way; what is short stays among the instructions that are near
   for (uint32_t round = first_round; round < end_round; ++round) {
     const Classes classes = classify(index_of(round));
     own.above += __popc(classes.above);
     own.equal += __popc(classes.equal);
+    const uint32_t number = round - first_round;
+    if (number < CompactMemory::kept_rounds) {
+      memory.kept[number][threadIdx.x] = static_cast<uint16_t>(classes.above | classes.equal << 8);
+    }
   }
   own.above = __reduce_add_sync(kAllLanes, own.above);
   own.equal = __reduce_add_sync(kAllLanes, own.equal);
-  if (lane == 0) warp_counts[warp] = own;
+  if (lane == 0) memory.warp_counts[warp] = own;
   __syncthreads();
-  const Counts of_lane = lane < warp ? warp_counts[lane] : Counts{0, 0};
+  const Counts of_lane = lane < warp ? memory.warp_counts[lane] : Counts{0, 0};
   before.above += __reduce_add_sync(kAllLanes, of_lane.above);
   before.equal += __reduce_add_sync(kAllLanes, of_lane.equal);
 
 #pragma unroll 1
   for (uint32_t round = first_round; round < end_round; ++round) {
-    const Classes classes = classify(index_of(round));
+    const uint32_t number = round - first_round;
+    Classes classes;
+    if (number < CompactMemory::kept_rounds) {
+      const uint32_t kept = memory.kept[number][threadIdx.x];
+      classes = {kept & 0xff, kept >> 8};
+    } else {
+      classes = classify(index_of(round));
+    }
     const uint32_t sum = __popc(classes.above) * kAboveUnit + __popc(classes.equal);
     const uint32_t through = inclusive_prefix(sum), prefix = through - sum;
     uint32_t above = before.above + prefix / kAboveUnit, equal = before.equal + prefix % kAboveUnit;

@@ -21,15 +21,18 @@ struct ChooseArguments {
 
 struct Memory {
   CutMemory cut;
-  ChooseMemory choose;
+  union {  // the one after the other
+    CompactMemory list;
+    ChooseMemory choose;
+  };
 };
 
 // Lists the candidates from bin `bin` on among those of `own`, in order and from `before` on.
 __device__ void list_candidates(const float* priorities, const uint32_t* candidates, const Span& own, uint32_t bin,
-                                uint32_t before, uint32_t* keys, uint32_t* tokens, ChooseMemory& memory) {
+                                uint32_t before, uint32_t* keys, uint32_t* tokens, CompactMemory& memory) {
   constexpr uint32_t kItems = 4;
   compact<kItems>(
-      memory.warp_counts, own.begin, own.end, {before, 0}, 0,
+      memory, own.begin, own.end, {before, 0}, 0,
       [&](uint32_t first) {
         uint32_t above = 0;
 #pragma unroll
@@ -75,7 +78,7 @@ __global__ void __launch_bounds__(kBlockThreads) choose_kernel(const __grid_cons
   const bool is_listed = found.reaching <= a.scratch.list_slots;
   if (is_listed) {
     const Span own = spans_of(count, tuning::span_candidates, a.spans, first_span, end_span);
-    list_candidates(priorities, candidates, own, found.bin, found.before.above + found.before.equal, keys, tokens, memory.choose);
+    list_candidates(priorities, candidates, own, found.bin, found.before.above + found.before.equal, keys, tokens, memory.list);
   }
   if (!arrives_last(a.scratch.choice_arrivals + row_head, a.blocks)) return;
   if (is_listed) {

@@ -208,7 +208,7 @@ void launch_estimate(const Runtime& runtime, EstimateArguments& arguments) {
                               arguments.scratch.most_tiles);
   const bool overlaps = runtime.in_front == Verb::select;
   launch(runtime, "rerank: estimates", estimate_kernel<S>,
-         {dim3(heads, arguments.head_blocks), kThreads, 0, 1, overlaps, MemoryDivision::most_cache}, arguments);
+         {dim3(heads, arguments.head_blocks), kThreads, 0, 1, overlaps}, arguments);
 }
 
 template <uint32_t kHeadDim>

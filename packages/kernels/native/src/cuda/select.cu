@@ -26,7 +26,7 @@ struct Memory {
   alignas(8) uint32_t counts[kCountBins];
   alignas(8) uint32_t counts_before[kCountBins];
   uint32_t warp_totals[kBlockWarps];
-  Counts warp_counts[kBlockWarps];
+  CompactMemory list;
   SpanCut found;
 };
 
@@ -141,7 +141,7 @@ __device__ __noinline__ SpanCut count_and_cut(const Scores& scores, uint32_t tok
 template <class Scores>
 __device__ void list_span(const Scores& scores, const Span& span, const SpanCut& cut, uint32_t* candidates, Memory& memory) {
   compact<Scores::items>(
-      memory.warp_counts, span.begin, span.end, cut.before, cut.taken - cut.above,
+      memory.list, span.begin, span.end, cut.before, cut.taken - cut.above,
       [&](uint32_t first) { return scores.classify(first, span.end, cut.bin); },
       // What collide counted is what lies here, unless somebody wrote other scores since: even then the list has its end.
       [&](uint32_t place, uint32_t token) {
